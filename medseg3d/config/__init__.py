@@ -1,0 +1,1 @@
+"""One typed, frozen section per verb, and how they are read."""

@@ -1,0 +1,22 @@
+"""How predictions are paired with references and scored."""
+
+from pydantic import PositiveInt
+
+from medseg3d.config.section import Section
+
+
+class EvaluateConfig(Section):
+    """Pairing and work; what the numbers mean is said by the scheme."""
+
+    reference: str | None = None
+    """Where references lie below their folder, such as `{case}/{case}-seg.nii.gz`; null tries the
+    layouts of BraTS, nnU-Net and plain folders."""
+    workers: PositiveInt = 1
+    """Processes that score cases; the result does not depend on it."""
+
+
+class EvaluateRun(Section):
+    """What `medseg3d evaluate --set` can set."""
+
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """Pairing and work."""

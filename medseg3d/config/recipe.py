@@ -1,0 +1,43 @@
+"""What a bundle must know to segment: the part of a run that outlives its data set."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from medseg3d.config.data import Pattern
+from medseg3d.config.network import NetworkConfig
+from medseg3d.config.predict import PredictConfig
+from medseg3d.config.preprocess import PreprocessConfig
+from medseg3d.config.run import RunConfig
+from medseg3d.config.section import Section
+from medseg3d.labels import LabelScheme
+
+
+class Recipe(Section):
+    """From file to label map, without weights."""
+
+    images: dict[str, Pattern] = Field(min_length=1)
+    """Channel name -> path pattern of training, in the network's order."""
+    labels: LabelScheme
+    """Values, names and regions of the label maps."""
+    preprocess: PreprocessConfig
+    """From file to network and back."""
+    spatial_dims: Literal[2, 3]
+    """2D or 3D network."""
+    network: NetworkConfig
+    """Which network, and its knobs."""
+    predict: PredictConfig
+    """Sliding window, with the tile's size filled in."""
+
+
+def build_recipe(run: RunConfig) -> Recipe:
+    """Take from a run what its model needs; the tile is the training patch unless set."""
+    tile_size = run.predict.tile_size or run.train.patch_size
+    return Recipe(
+        images=run.data.images,
+        labels=run.data.labels,
+        preprocess=run.preprocess,
+        spatial_dims=run.spatial_dims,
+        network=run.network,
+        predict=run.predict.model_copy(update={"tile_size": tile_size}),
+    )

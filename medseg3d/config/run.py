@@ -1,0 +1,43 @@
+"""A whole run: what `medseg3d train` reads from YAML."""
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from medseg3d.config.data import DataConfig
+from medseg3d.config.network import NetworkConfig
+from medseg3d.config.predict import PredictConfig
+from medseg3d.config.preprocess import PreprocessConfig
+from medseg3d.config.section import Section
+from medseg3d.config.train import TrainConfig
+
+
+class RunConfig(Section):
+    """Everything that makes a model, one section per verb."""
+
+    data: DataConfig
+    """Cases, labels, split."""
+    preprocess: PreprocessConfig = PreprocessConfig()
+    """From file to network and back."""
+    spatial_dims: Literal[2, 3] = 3
+    """3: the network sees volumes; 2: slices along the last axis."""
+    network: NetworkConfig
+    """Which network, by `kind`, and its knobs."""
+    train: TrainConfig = TrainConfig()
+    """Patches and optimisation."""
+    predict: PredictConfig = PredictConfig()
+    """Sliding window of validation and prediction."""
+
+    @model_validator(mode="after")
+    def _dimensions_agree(self) -> "RunConfig":
+        sizes = {
+            "train.patch_size": self.train.patch_size,
+            "predict.tile_size": self.predict.tile_size,
+        }
+        for name, size in sizes.items():
+            if size is not None and len(size) != self.spatial_dims:
+                raise ValueError(
+                    f"{name} has {len(size)} numbers, a {self.spatial_dims}D network needs "
+                    f"{self.spatial_dims}"
+                )
+        return self

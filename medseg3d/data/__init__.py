@@ -1,0 +1,1 @@
+"""Cases, splits, stored voxels, and random patches."""

@@ -1,0 +1,78 @@
+"""Preprocessed cases on disk, memory-mapped, so that drawing a patch reads only the patch."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int16
+
+from medseg3d.arrays import LabelMapIJK
+from medseg3d.io.atomic import write_atomically
+
+MAX_PLACES = 10_000
+"""Voxels remembered per label and case: enough to draw from, small enough to keep in memory."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredCase:
+    """One preprocessed case: image, output channels, and where each label lies."""
+
+    id: str
+    image_CIJK: Float32[np.ndarray, "C I J K"]
+    channels_IJK: LabelMapIJK
+    places: dict[int, Int16[np.ndarray, "P 3"]]
+
+
+class Store:
+    """A folder of preprocessed cases, each under the key of what made it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use `folder`, which is made if need be."""
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def holds(self, case: str, key: str) -> bool:
+        """Tell whether the case is there, complete, and made from the same things."""
+        mark = self._path(case, "key")
+        return mark.is_file() and mark.read_text(encoding="utf-8") == key
+
+    def save(
+        self,
+        case: str,
+        key: str,
+        *,
+        image_CIJK: Float32[np.ndarray, "C I J K"],
+        channels_IJK: LabelMapIJK,
+    ) -> None:
+        """Write a case; its key comes last, so that an interrupted write does not count."""
+        self._path(case, "key").unlink(missing_ok=True)
+        places = {str(c): _places(channels_IJK == c) for c in np.unique(channels_IJK) if c > 0}
+        for part, arrays in (("image", image_CIJK), ("channels", channels_IJK)):
+            stream = io.BytesIO()
+            np.save(stream, np.ascontiguousarray(arrays), allow_pickle=False)
+            write_atomically(self._path(case, f"{part}.npy"), stream.getvalue())
+        stream = io.BytesIO()
+        np.savez(stream, allow_pickle=False, **places)
+        write_atomically(self._path(case, "places.npz"), stream.getvalue())
+        write_atomically(self._path(case, "key"), key.encode())
+
+    def load(self, case: str) -> StoredCase:
+        """Map a case into memory; voxels are read when they are looked at."""
+        with np.load(self._path(case, "places.npz"), allow_pickle=False) as places:
+            return StoredCase(
+                id=case,
+                image_CIJK=np.load(self._path(case, "image.npy"), mmap_mode="r"),
+                channels_IJK=np.load(self._path(case, "channels.npy"), mmap_mode="r"),
+                places={int(channel): places[channel] for channel in places.files},
+            )
+
+    def _path(self, case: str, suffix: str) -> Path:
+        return self.folder / f"{case}.{suffix}"
+
+
+def _places(mask: np.ndarray) -> Int16[np.ndarray, "P 3"]:
+    places = np.argwhere(mask).astype(np.int16)
+    if len(places) > MAX_PLACES:
+        places = places[np.random.default_rng(0).choice(len(places), MAX_PLACES, replace=False)]
+    return places

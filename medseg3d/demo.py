@@ -1,0 +1,72 @@
+"""The main job on made-up data: train, predict, evaluate, report, each through its user's door."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from medseg3d.config.load import load_config
+from medseg3d.data.cases import find_inputs, write_cases
+from medseg3d.data.phantom import write_phantoms
+from medseg3d.evaluate.score import Scores, score_cases, write_scores
+from medseg3d.nets.bundle import load_bundle
+from medseg3d.predict.case import predict_cases
+from medseg3d.report.page import write_report
+from medseg3d.train.log import Event
+from medseg3d.train.trainer import Progress, train_run
+
+QUICKSTART: Final = Path(__file__).parent / "config" / "quickstart.yaml"
+NUM_KNOWN: Final = 18
+NUM_NEW: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """Where everything is, and the scores of the new cases."""
+
+    cases: Path
+    new_cases: Path
+    model: Path
+    predictions: Path
+    report: Path
+    scores: Scores
+
+
+def run_demo(
+    folder: Path,
+    *,
+    settings: Sequence[str] = (),
+    watch: Callable[[Event], None] | None = None,
+    progress: Progress | None = None,
+) -> Demo:
+    """Make phantoms, train on some, segment and score others, and write the report.
+
+    The same call on the same folder goes on where the last one stopped. `settings` change the
+    training, such as `train.epochs=20`.
+
+    Raises:
+        ConfigError: the folder cannot be written to, or was made with other settings.
+    """
+    known, new = folder / "phantoms", folder / "new-phantoms"
+    write_phantoms(known, num_cases=NUM_KNOWN, seed=0)
+    write_phantoms(new, num_cases=NUM_NEW, seed=1)
+
+    config = load_config(QUICKSTART, [f"data.folder={known}", *settings])
+    run = folder / "run"
+    model = train_run(config, run, resume=True, watch=watch, progress=progress).model
+
+    bundle = load_bundle(model)
+    cases = find_inputs([new], bundle.recipe.images)
+    predictions = folder / "predictions"
+    for number, _ in enumerate(predict_cases(bundle, cases, predictions, overwrite=True), start=1):
+        if progress:
+            progress("predicting", number, len(cases))
+
+    scores = score_cases(predictions, new, scheme="brats2023")
+    write_scores(scores, predictions)
+    images = folder / "new-phantoms.csv"
+    write_cases(images, cases)
+    report = write_report(
+        folder / "report.html", scores=predictions / "scores.json", images=images, run=run
+    )
+    return Demo(known, new, model, predictions, report, scores)

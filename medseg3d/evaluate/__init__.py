@@ -1,0 +1,1 @@
+"""Scores of label maps against references, each number by a definition that it names."""

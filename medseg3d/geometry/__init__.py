@@ -1,0 +1,1 @@
+"""Moving volumes between grids: turned, cut, resampled."""

@@ -1,0 +1,133 @@
+"""Volumes from files and back; the suffix of a name says who reads it."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+
+from medseg3d.errors import ConfigError, FormatError
+from medseg3d.io.nifti import read_nifti, write_nifti
+from medseg3d.labels import LabelScheme, as_label_map, require_values
+from medseg3d.volume import Volume, require_one_grid
+
+READERS: Final[dict[str, Callable[[Path], Volume]]] = {
+    ".nii": read_nifti,
+    ".nii.gz": read_nifti,
+}
+
+log = logging.getLogger(__name__)
+
+
+def read_volume(
+    source: str | Path | Sequence[str | Path],
+    *,
+    nonfinite: Literal["refuse", "zero", "keep"] = "refuse",
+    fourth_axis: Literal["refuse", "channels"] = "refuse",
+) -> Volume:
+    """Read a volume from one file, or from one file per channel, in order.
+
+    NaN and infinity are refused, replaced by 0 (one WARNING with their number), or kept. A file of
+    four axes is refused, or its last axis is taken for channels. Channels of different dtypes
+    take the smallest that holds them all.
+
+    Raises:
+        FormatError: a file is missing, damaged, of an unknown kind, or holds what is refused.
+        GridError: the files do not lie on one grid; prints both grids.
+        ConfigError: the sequence is empty.
+    """
+    paths = [Path(p) for p in ([source] if isinstance(source, str | Path) else source)]
+    if not paths:
+        raise ConfigError("no file to read a volume from; name at least one")
+    volumes = [_read_file(path, nonfinite, fourth_axis) for path in paths]
+    require_one_grid([volume.grid for volume in volumes], [str(path) for path in paths])
+    return volumes[0] if len(volumes) == 1 else _stacked(volumes)
+
+
+def read_label_map(path: str | Path, scheme: LabelScheme | None = None) -> Volume:
+    """Read a label map as unsigned integers, whatever dtype the file stores them in.
+
+    Raises:
+        FormatError: a file is missing, damaged, or has more than one channel.
+        LabelError: no integers (within 0.001), or values that `scheme` does not know.
+    """
+    volume = read_volume(path)
+    label_map_IJK = as_label_map(volume.array_CIJK[0], source=f"'{path}'")
+    if scheme is not None:
+        require_values(label_map_IJK, scheme, source=f"'{path}'")
+    return Volume(label_map_IJK[np.newaxis], volume.affine)
+
+
+def write_volume(volume: Volume, path: str | Path, *, like: str | Path | None = None) -> None:
+    """Write a volume as `.nii` or `.nii.gz`, whole or not at all.
+
+    The same volume gives the same bytes; several channels become a fourth axis. With `like`, the
+    file is placed in the world by the very header fields of that NIfTI file.
+
+    Raises:
+        FormatError: the suffix is unknown, or `like` cannot be read.
+        GridError: `like` does not lie on the volume's grid; prints both.
+        ConfigError: the folder is missing or not writable, the disk is full, or NIfTI has no such
+            dtype.
+    """
+    path = Path(path)
+    _suffix(path)
+    try:
+        write_nifti(volume, path, like=None if like is None else Path(like))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write '{path}': {error.strerror}. Nothing was left behind; choose a folder "
+            "that exists, is writable and has room."
+        ) from error
+
+
+def _suffix(path: Path) -> str:
+    """Find the known suffix of a file's name."""
+    for suffix in READERS:
+        if path.name.lower().endswith(suffix):
+            return suffix
+    raise FormatError(
+        f"'{path}' is of no known kind; known are {', '.join(READERS)}. Convert it first."
+    )
+
+
+def _read_file(path: Path, nonfinite: str, fourth_axis: str) -> Volume:
+    if path.is_dir():
+        raise FormatError(
+            f"'{path}' is a folder; a volume is read from a file ({', '.join(READERS)}). DICOM "
+            "folders are not read yet: convert them first, for example with dcm2niix."
+        )
+    volume = READERS[_suffix(path)](path)
+    if volume.num_channels > 1 and fourth_axis == "refuse":
+        raise FormatError(
+            f"'{path}' has four axes, {volume.num_channels} volumes of {volume.shape_IJK} voxels; "
+            "expected three axes. Split the file, or read it with fourth_axis='channels' if the "
+            "last axis holds channels."
+        )
+    return volume if nonfinite == "keep" else _finite(volume, path, nonfinite)
+
+
+def _finite(volume: Volume, path: Path, nonfinite: str) -> Volume:
+    finite = np.isfinite(volume.array_CIJK)
+    count = finite.size - int(np.count_nonzero(finite))
+    if count == 0:
+        return volume
+    if nonfinite == "refuse":
+        raise FormatError(
+            f"'{path}' holds {count} voxels of NaN or infinity; repair it, or read it with "
+            "nonfinite='zero' to put 0 in their place"
+        )
+    log.warning("'%s': %d voxels of NaN or infinity are read as 0", path, count)
+    return Volume(np.where(finite, volume.array_CIJK, 0), volume.affine)
+
+
+def _stacked(volumes: Iterable[Volume]) -> Volume:
+    """Join channels, each in the order of its file (`np.concatenate` would interleave them)."""
+    first, *_ = volumes = list(volumes)
+    channels = [channel for volume in volumes for channel in volume.array_CIJK]
+    shape_CKJI = (len(channels), *first.shape_IJK[::-1])
+    stacked = np.empty(shape_CKJI, dtype=np.result_type(*channels)).transpose(0, 3, 2, 1)
+    for target, channel in zip(stacked, channels, strict=True):
+        target[...] = channel
+    return Volume(stacked, first.affine)

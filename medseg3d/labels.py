@@ -1,0 +1,138 @@
+"""What the values of a label map mean.
+
+A `LabelScheme` names the values a file may hold (0 is background) and the regions, sets of values
+that may overlap, that people look at and score. A network has one output channel per value, the
+background's first.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Final
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from medseg3d.arrays import ArrayIJK, LabelMapIJK, MaskIJK
+from medseg3d.errors import LabelError
+
+INTEGER_TOLERANCE: Final = 1e-3
+"""A stored value this close to an integer is that integer (float files, header scaling)."""
+
+PALETTE: Final = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#0072b2", "#f0e442")
+"""Colours told apart by the colour-blind too (Okabe and Ito, 2008); repeats after seven."""
+
+Value = Annotated[int, Field(ge=1, le=65535)]
+
+
+class LabelScheme(BaseModel):
+    """Names of the values in a label map, and the regions made of them.
+
+    Without `regions`, each value is a region under its own name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str = "labels"
+    """How the scheme is called in tables and files."""
+    values: dict[Value, str] = Field(min_length=1)
+    """Value in the file -> its name; 0 is background and not listed."""
+    regions: dict[str, tuple[Value, ...]] = {}
+    """Region -> the values it is made of; regions may overlap."""
+    colors: dict[str, str] = {}
+    """Region -> colour as #rrggbb; others take the palette in order."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "LabelScheme":
+        if len(set(self.values.values())) != len(self.values):
+            raise ValueError(f"two values share a name: {self.values}")
+        for region, values in self.regions.items():
+            if unknown := sorted(set(values) - set(self.values)):
+                raise ValueError(f"region '{region}' holds {unknown}, values are {[*self.values]}")
+            if not values:
+                raise ValueError(f"region '{region}' is made of no value")
+        if not self.regions:
+            regions = {name: (value,) for value, name in sorted(self.values.items())}
+            object.__setattr__(self, "regions", regions)
+        if unknown_colors := sorted(set(self.colors) - set(self.regions)):
+            raise ValueError(f"colours for {unknown_colors}, regions are {[*self.regions]}")
+        return self
+
+    @property
+    def channel_values(self) -> tuple[int, ...]:
+        """Value of each output channel: 0 first, then ascending."""
+        return (0, *sorted(self.values))
+
+    def region_color(self, region: str) -> str:
+        """Give the colour of a region as #rrggbb."""
+        return self.colors.get(region, PALETTE[[*self.regions].index(region) % len(PALETTE)])
+
+
+def as_label_map(array: ArrayIJK, *, source: str = "label map") -> LabelMapIJK:
+    """Read an array of whatever dtype as integers, without changing what it says.
+
+    Floats within 1e-3 of an integer are rounded: label maps are often stored as float32, and a
+    header's scaling turns 1 into 0.99999997.
+
+    Raises:
+        LabelError: a value is further from an integer, not finite, negative, or above 65535.
+    """
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8)
+    if np.issubdtype(array.dtype, np.integer):
+        rounded, wrong = array, None
+    else:
+        with np.errstate(invalid="ignore"):
+            rounded = np.rint(array)
+            wrong = ~(np.abs(array - rounded) <= INTEGER_TOLERANCE)
+    if wrong is not None and wrong.any():
+        raise LabelError(
+            f"{source}: {int(wrong.sum())} voxels hold no integer, e.g. "
+            f"{[float(v) for v in np.unique(array[wrong])[:3]]}; a label map holds integers "
+            "(within 0.001). Was it resampled with interpolation, or is it an image?"
+        )
+    low, high = rounded.min(), rounded.max()
+    if low < 0 or high > 65535:
+        raise LabelError(
+            f"{source}: values from {int(low)} to {int(high)}; a label map holds 0 to 65535"
+        )
+    return rounded.astype(np.uint8 if high <= 255 else np.uint16)
+
+
+def require_values(label_map: LabelMapIJK, scheme: LabelScheme, *, source: str) -> None:
+    """Check that a label map holds only values of the scheme, or 0.
+
+    Raises:
+        LabelError: names each foreign value and its number of voxels.
+    """
+    counts = np.bincount(label_map.ravel(order="K"))
+    foreign = {
+        int(v): int(counts[v]) for v in np.flatnonzero(counts) if v not in scheme.channel_values
+    }
+    if foreign:
+        said = ", ".join(f"{value} ({count} voxels)" for value, count in [*foreign.items()][:10])
+        raise LabelError(
+            f"{source}: holds {said}; scheme '{scheme.name}' knows {[*scheme.channel_values]}. "
+            "Choose the scheme the file was made with, or relabel the file."
+        )
+
+
+def region_masks(label_map: LabelMapIJK, scheme: LabelScheme) -> Iterator[tuple[str, MaskIJK]]:
+    """Give each region's name with its mask, in the scheme's order."""
+    table = np.zeros(max(scheme.channel_values) + 1, dtype=bool)
+    for region, values in scheme.regions.items():
+        table[:] = False
+        table[list(values)] = True
+        yield region, table[label_map]
+
+
+def values_to_channels(label_map: LabelMapIJK, scheme: LabelScheme) -> LabelMapIJK:
+    """Replace each value by its output channel's index; the values must be the scheme's."""
+    channels = len(scheme.channel_values)
+    table = np.zeros(max(scheme.channel_values) + 1, dtype=np.min_scalar_type(channels))
+    table[list(scheme.channel_values)] = np.arange(channels)
+    return table[label_map]
+
+
+def channels_to_values(channel_map: LabelMapIJK, scheme: LabelScheme) -> LabelMapIJK:
+    """Replace each output channel's index by its value; undoes `values_to_channels`."""
+    dtype = np.min_scalar_type(max(scheme.channel_values))
+    return np.array(scheme.channel_values, dtype=dtype)[channel_map]

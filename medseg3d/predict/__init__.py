@@ -1,0 +1,1 @@
+"""Whole cases through a network, tile by tile."""

@@ -1,0 +1,188 @@
+"""The story of a case: files in, a label map on their own grid out."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from medseg3d.arrays import LabelMapIJK
+from medseg3d.config.load import override_section
+from medseg3d.config.recipe import Recipe
+from medseg3d.data.cases import Case, find_inputs
+from medseg3d.errors import ConfigError, MedSegError
+from medseg3d.io.atomic import prepare_folder
+from medseg3d.io.files import read_volume, write_volume
+from medseg3d.labels import channels_to_values
+from medseg3d.nets.bundle import Bundle, load_bundle
+from medseg3d.predict.sliding import Progress, predict_labels
+from medseg3d.preprocess.pipeline import preprocess_volume
+from medseg3d.volume import Volume
+
+FREE: Final = ("images.", "predict.", "preprocess.")
+"""What of a recipe may be set for a trained model."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedCase:
+    """What became of one case: the file that was written, or why there is none."""
+
+    id: str
+    path: Path | None
+    reason: str | None
+    seconds: float
+
+
+def predict_case(
+    bundle: Bundle, images: Sequence[str | Path] | Volume, *, progress: Progress | None = None
+) -> Volume:
+    """Segment one case: a Volume of one channel, on exactly the grid of the images.
+
+    `images` are files, one per channel in the order of `bundle.recipe.images`, or a Volume with
+    those channels. Runs on the device of `bundle.net`.
+
+    Raises:
+        ConfigError: not as many channels as the model takes.
+        FormatError: a file is not what it claims to be, or holds NaN.
+        GridError: the channels do not lie on one grid.
+    """
+    recipe = bundle.recipe
+    volume = images if isinstance(images, Volume) else _read_channels(images, recipe)
+    if volume.num_channels != len(recipe.images):
+        raise ConfigError(
+            f"the model takes {len(recipe.images)} channels ({', '.join(recipe.images)}), "
+            f"got {volume.num_channels}"
+        )
+    preprocessed = preprocess_volume(volume, recipe.preprocess)
+    image_CIJK = preprocessed.volume.array_CIJK
+    channels_IJK = predict_channels(bundle, image_CIJK, progress=progress)
+    return preprocessed.restore(channels_to_values(channels_IJK, recipe.labels))
+
+
+def predict_channels(
+    bundle: Bundle, image_CIJK: Float32[np.ndarray, "C I J K"], *, progress: Progress | None = None
+) -> LabelMapIJK:
+    """Give each voxel of a preprocessed image its output channel; 2D networks go slice by slice."""
+    predict = bundle.recipe.predict
+    if predict.tile_size is None:
+        raise ConfigError(
+            "the recipe has no predict.tile_size; set it with --set predict.tile_size=…"
+        )
+
+    def labels_of(image: np.ndarray, report: Progress | None) -> np.ndarray:
+        tensor = torch.tensor(np.ascontiguousarray(image))  # a copy: stored cases are read-only
+        labels = predict_labels(
+            bundle.net,
+            tensor,
+            tile_size=predict.tile_size or (),
+            overlap=predict.overlap,
+            tile_batch=predict.tile_batch,
+            progress=report,
+        )
+        return labels.cpu().numpy()
+
+    if bundle.recipe.spatial_dims == 3:
+        return labels_of(image_CIJK, progress)
+    num_slices = image_CIJK.shape[-1]
+    slices = []
+    for k in range(num_slices):
+        slices.append(labels_of(image_CIJK[..., k], None))
+        if progress:
+            progress(k + 1, num_slices)
+    return np.stack(slices, axis=-1)
+
+
+def predict_cases(
+    bundle: Bundle,
+    cases: Sequence[Case],
+    out: Path,
+    *,
+    overwrite: bool = False,
+    on_tiles: Callable[[Case], Progress] | None = None,
+) -> Iterator[PredictedCase]:
+    """Segment cases one after the other into `out`/CASE.nii.gz; a failing case stops no other.
+
+    Each label map's spatial header is that of the case's first channel. `on_tiles` gives, for a
+    case that starts, what is called as its tiles are done.
+
+    Raises:
+        ConfigError: `out` cannot be written to, or holds a result already and not `overwrite`.
+    """
+    targets = {case.id: out / f"{case.id}.nii.gz" for case in cases}
+    prepare_folder(out, keep=[] if overwrite else targets.values())
+    for case in cases:
+        start = perf_counter()
+        reason = None
+        try:
+            progress = on_tiles(case) if on_tiles else None
+            images = [case.images[channel] for channel in bundle.recipe.images]
+            label_map = predict_case(bundle, images, progress=progress)
+            write_volume(label_map, targets[case.id], like=images[0])
+        except (MedSegError, OSError) as error:
+            reason = f"{type(error).__name__}: {error}"
+        path = targets[case.id] if reason is None else None
+        yield PredictedCase(case.id, path, reason, perf_counter() - start)
+
+
+def predict_inputs(
+    model: Path,
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    settings: Sequence[str] = (),
+    overwrite: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Iterator[PredictedCase]:
+    """Segment what a user names, with a model's file; else as `predict_cases`.
+
+    `settings` such as `predict.overlap=0.25` change how the model is used; what it was trained to
+    be cannot be set. `progress` is told the case and its tiles.
+
+    Raises:
+        BundleError: the model cannot be read.
+        ConfigError: no such input, a setting that is not free, or `out` as in `predict_cases`.
+    """
+    for setting in settings:
+        if not setting.startswith(FREE):
+            raise ConfigError(
+                f"--set {setting}: not free, the model was trained so; free are {', '.join(FREE)}"
+            )
+    loaded = load_bundle(model)
+    recipe = override_section(loaded.recipe, settings)
+    net = loaded.net.to(choose_device(recipe.predict.device))
+    cases = find_inputs(inputs, recipe.images)
+
+    def on_tiles(case: Case) -> Progress:
+        return lambda done, total: progress(case.id, done, total) if progress else None
+
+    yield from predict_cases(
+        Bundle(net, recipe, loaded.version), cases, out, overwrite=overwrite, on_tiles=on_tiles
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """Give the device a knob names; `auto` is a GPU where there is one.
+
+    Raises:
+        ConfigError: `cuda` is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "device 'cuda' was asked for, but torch finds no GPU; set device to 'cpu'"
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _read_channels(images: Sequence[str | Path], recipe: Recipe) -> Volume:
+    if len(images) != len(recipe.images):
+        raise ConfigError(
+            f"the model takes {len(recipe.images)} files ({', '.join(recipe.images)}), "
+            f"got {len(images)}"
+        )
+    return read_volume([Path(path) for path in images], nonfinite=recipe.preprocess.nonfinite)

@@ -1,0 +1,63 @@
+"""A whole data set, preprocessed once into a store."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+
+from medseg3d.config.preprocess import PreprocessConfig
+from medseg3d.data.cases import Case
+from medseg3d.data.store import Store
+from medseg3d.errors import ConfigError, MedSegError
+from medseg3d.io.files import read_label_map, read_volume
+from medseg3d.labels import LabelScheme, values_to_channels
+from medseg3d.preprocess.pipeline import preprocess_volume
+
+
+def preprocess_cases(
+    cases: Sequence[Case],
+    store: Store,
+    config: PreprocessConfig,
+    labels: LabelScheme,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Bring every case into the store, except those that are there already, from the same files.
+
+    Raises:
+        FormatError: a file is not what it claims to be, or holds NaN.
+        GridError: a case's files do not lie on one grid.
+        LabelError: a reference holds values that the scheme does not know.
+    """
+    for number, case in enumerate(cases):
+        key = _key(case, config, labels)
+        if not store.holds(case.id, key):
+            try:
+                _preprocess_case(case, key, store, config, labels)
+            except MedSegError as error:
+                raise type(error)(f"case '{case.id}': {error}") from error
+        if progress:
+            progress(number + 1, len(cases))
+
+
+def _preprocess_case(
+    case: Case, key: str, store: Store, config: PreprocessConfig, labels: LabelScheme
+) -> None:
+    image = read_volume([*case.images.values()], nonfinite=config.nonfinite)
+    if case.reference is None:
+        raise ConfigError("there is no reference to train on; set data.reference")
+    preprocessed = preprocess_volume(image, config)
+    label_map = preprocessed.follow(read_label_map(case.reference, labels))
+    store.save(
+        case.id,
+        key,
+        image_CIJK=preprocessed.volume.array_CIJK,
+        channels_IJK=values_to_channels(label_map, labels),
+    )
+
+
+def _key(case: Case, config: PreprocessConfig, labels: LabelScheme) -> str:
+    """Name what a stored case is made from: its files as they are now, and what is done to them."""
+    files = [*case.images.values(), *([case.reference] if case.reference else [])]
+    stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    made_from = [stats, config.model_dump(mode="json"), labels.channel_values]
+    return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()

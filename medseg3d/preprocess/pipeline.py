@@ -1,0 +1,73 @@
+"""From file to network and back, with the grid contract.
+
+What goes out lies on exactly the grid that came in: same shape, same affine, whatever happened in
+between.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from medseg3d.arrays import LabelMapIJK
+from medseg3d.config.preprocess import PreprocessConfig
+from medseg3d.errors import GridError
+from medseg3d.geometry.crop import Box, crop_volume, nonzero_box
+from medseg3d.geometry.orient import AxisMap, plan_axes
+from medseg3d.geometry.resample import resample_label_map, resample_volume, spaced_grid
+from medseg3d.preprocess.intensity import normalize_intensity
+from medseg3d.volume import Grid, Volume, require_one_grid
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Preprocessed:
+    """A volume ready for a network, and the way back to the grid it came from."""
+
+    volume: Volume
+    source: Grid
+    axes: AxisMap
+    box: Box
+
+    def follow(self, label_map: Volume) -> LabelMapIJK:
+        """Bring a label map from the source grid onto the network's, as the image went.
+
+        Raises:
+            GridError: the label map is not on the source grid.
+        """
+        require_one_grid([self.source, label_map.grid], ["image", "label map"])
+        cropped = crop_volume(self.axes.apply(label_map), self.box)
+        return resample_label_map(cropped.array_CIJK[0], cropped.grid, self.volume.grid)
+
+    def restore(self, label_map_IJK: LabelMapIJK) -> Volume:
+        """Put a label map of the network's grid onto the source grid; outside the crop is 0.
+
+        Raises:
+            GridError: the label map's shape is not the network grid's.
+        """
+        if label_map_IJK.shape != self.volume.shape_IJK:
+            raise GridError(
+                f"restore takes a label map on the preprocessed grid, shape "
+                f"{self.volume.shape_IJK}, got {label_map_IJK.shape}"
+            )
+        oriented = self.axes.apply_grid(self.source)
+        inside = resample_label_map(label_map_IJK, self.volume.grid, self.box.crop_grid(oriented))
+        whole = np.zeros(oriented.shape_IJK, dtype=label_map_IJK.dtype)
+        whole[self.box.slices] = inside
+        array = self.axes.inverse.apply_array(whole[np.newaxis])
+        return Volume(np.ascontiguousarray(array), self.source.affine)
+
+
+def preprocess_volume(volume: Volume, config: PreprocessConfig) -> Preprocessed:
+    """Reorient, crop, resample and normalise, remembering how to undo it.
+
+    Raises:
+        FormatError: the volume holds NaN or infinity.
+        ConfigError: `config.orientation` names no orientation.
+    """
+    axes = plan_axes(volume.affine, config.orientation or volume.orientation)
+    oriented = axes.apply(volume)
+    box = nonzero_box(oriented.array_CIJK) if config.crop == "nonzero" else Box.whole(oriented.grid)
+    cropped = crop_volume(oriented, box)
+    grid = spaced_grid(cropped.grid, config.spacing_mm) if config.spacing_mm else cropped.grid
+    resampled = resample_volume(cropped, grid=grid, interpolation=config.interpolation)
+    normalized = normalize_intensity(resampled.array_CIJK, config.intensity)
+    return Preprocessed(Volume(normalized, resampled.affine), volume.grid, axes, box)

@@ -1,0 +1,71 @@
+"""The configurations that are shipped, and the knobs they can turn."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from medseg3d.config.evaluate import EvaluateRun
+from medseg3d.config.load import load_config
+from medseg3d.config.recipe import Recipe, build_recipe
+from medseg3d.config.run import RunConfig
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+def sections_below(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """Give a section and every section that it holds, however deep."""
+    yield section
+    annotations = [field.annotation for field in section.model_fields.values()]
+    while annotations:
+        annotation = annotations.pop()
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from sections_below(annotation)
+        annotations += get_args(annotation)
+
+
+def test_every_shipped_config_is_seen():
+    assert [path.name for path in CONFIGS] == ["hippocampus.yaml", "quickstart.yaml"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+class TestEveryShippedConfig:
+    def test_it_loads_and_makes_a_recipe(self, path: Path):
+        config = load_config(path)
+        recipe = build_recipe(config)
+        assert recipe.predict.tile_size == (config.predict.tile_size or config.train.patch_size)
+        assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+
+    def test_it_is_short_and_its_header_says_how_long_and_the_command(self, path: Path):
+        lines = path.read_text().splitlines()
+        header = [line for line in lines[:6] if line.startswith("#")]
+        assert len(lines) <= 60
+        assert any(f"medseg3d train configs/{path.name} --out " in line for line in header)
+        assert any("minutes" in line for line in header)
+
+
+def test_the_quickstart_is_the_one_that_the_package_brings():
+    assert (ROOT / "configs/quickstart.yaml").samefile(ROOT / "medseg3d/config/quickstart.yaml")
+
+
+@pytest.mark.parametrize(
+    "section", dict.fromkeys([*sections_below(RunConfig), *sections_below(EvaluateRun)])
+)
+class TestEverySection:
+    def test_every_knob_has_its_sentence(self, section: type[BaseModel]):
+        for name, field in section.model_fields.items():
+            sentence = field.description or ""
+            assert sentence.strip().endswith("."), f"{section.__name__}.{name}: {sentence!r}"
+
+    def test_it_is_frozen_and_refuses_unknown_keys(self, section: type[BaseModel]):
+        assert section.model_config["frozen"]
+        assert section.model_config["extra"] == "forbid"
+
+
+def test_a_loaded_config_cannot_be_changed():
+    config = load_config(CONFIGS[0])
+    with pytest.raises(ValidationError, match="frozen"):
+        config.train.epochs = 3  # type: ignore[misc]

@@ -1,0 +1,121 @@
+"""Splits: nobody on both sides, nobody forgotten, and the same every time."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medseg3d.config.data import DataConfig, SplitConfig
+from medseg3d.data.cases import Case, find_cases
+from medseg3d.data.splits import Split, split_cases
+from medseg3d.errors import ConfigError, FormatError
+
+HERE = Path()
+
+
+def some_cases(folder: Path, *, number: int = 11) -> list[Case]:
+    return [Case(f"p{n}", {"t1": folder / f"images/p{n}.nii.gz"}) for n in range(number)]
+
+
+def names(cases: tuple[Case, ...]) -> list[str]:
+    return [case.id for case in cases]
+
+
+class TestFolds:
+    @pytest.mark.parametrize(("number", "num_folds"), [(11, 5), (10, 5), (3, 3), (100, 2)])
+    def test_every_case_is_held_out_exactly_once(self, number: int, num_folds: int):
+        cases = some_cases(HERE, number=number)
+        held_out: list[Case] = []
+        for fold in range(num_folds):
+            split = split_cases(cases, SplitConfig(num_folds=num_folds, fold=fold), folder=HERE)
+            assert sorted(names(split.training + split.validation)) == sorted(names((*cases,)))
+            assert abs(len(split.validation) - number / num_folds) < 1
+            held_out += split.validation
+        assert sorted(names((*held_out,))) == sorted(names((*cases,)))
+
+    def test_the_seed_alone_decides(self):
+        cases = some_cases(HERE, number=50)
+        splits = [split_cases(cases, SplitConfig(seed=seed), folder=HERE) for seed in (0, 0, 1)]
+        assert splits[0] == splits[1]
+        assert splits[0] != splits[2]
+        assert names(splits[0].validation) != names((*cases[:10],))
+
+    def test_both_sides_keep_the_order_of_the_cases(self):
+        cases = some_cases(HERE, number=50)
+        split = split_cases(cases, SplitConfig(), folder=HERE)
+        for side in (split.training, split.validation):
+            assert [*side] == [case for case in cases if case in side]
+
+    def test_fewer_cases_than_folds_are_refused(self):
+        with pytest.raises(ConfigError, match=r"^data\.split: 4 cases cannot make 5 folds"):
+            split_cases(some_cases(HERE, number=4), SplitConfig(), folder=HERE)
+
+
+class TestListed:
+    def split(self, folder: Path, content: Any) -> Split:
+        text = content if isinstance(content, str) else json.dumps(content)
+        (folder / "dataset.json").write_text(text)
+        source = SplitConfig(source="dataset.json")
+        return split_cases(some_cases(folder, number=3), source, folder=folder)
+
+    def test_lists_hold_paths_or_objects_with_an_image(self, tmp_path: Path):
+        training = [{"image": "./images/p2.nii.gz", "label": "x"}, "images/p0.nii.gz"]
+        content = {"training": training, "validation": [str(tmp_path / "images/p1.nii.gz")]}
+        split = self.split(tmp_path, content)
+        assert names(split.training) == ["p0", "p2"]
+        assert names(split.validation) == ["p1"]
+
+    def test_a_case_on_both_sides_is_refused(self, tmp_path: Path):
+        images = [f"images/p{n}.nii.gz" for n in range(3)]
+        with pytest.raises(ConfigError, match=r"^data\.split: p1, p2 in both training and valid"):
+            self.split(tmp_path, {"training": images, "validation": images[1:]})
+
+    @pytest.mark.parametrize("empty", ["training", "validation"])
+    def test_an_empty_side_is_refused(self, tmp_path: Path, empty: str):
+        content = {key: ["images/p0.nii.gz"] for key in ("training", "validation")} | {empty: []}
+        with pytest.raises(ConfigError, match="both need at least one") as refused:
+            self.split(tmp_path, content)
+        assert f"0 {empty}" in str(refused.value)
+
+    def test_a_listed_image_that_is_no_case_is_named(self, tmp_path: Path):
+        content = {"training": ["images/p0.nii.gz"], "validation": ["x/q.nii.gz", "x/r.nii.gz"]}
+        with pytest.raises(FormatError) as refused:
+            self.split(tmp_path, content)
+        assert "lists 2 images under 'validation' that the data set does not" in str(refused.value)
+        assert "'q.nii.gz'" in str(refused.value)
+
+    @pytest.mark.parametrize(
+        ("content", "fault"),
+        [
+            ("{", "JSONDecodeError"),
+            ([], "TypeError"),
+            ({"training": []}, "KeyError('validation')"),
+            ({"validation": 3}, "TypeError"),
+            ({"validation": [{"label": "x"}]}, "KeyError('image')"),
+            ({"validation": [7]}, "expected a path, got 7"),
+        ],
+    )
+    def test_a_damaged_table_is_refused(self, tmp_path: Path, content: Any, fault: str):
+        with pytest.raises(FormatError) as refused:
+            self.split(tmp_path, content)
+        assert "dataset.json' needs a list 'validation' of images" in str(refused.value)
+        assert fault in str(refused.value)
+        assert "data.split.source=folds" in str(refused.value)
+
+    def test_a_missing_table_is_refused(self, tmp_path: Path):
+        with pytest.raises(FormatError, match=r"dataset\.json' needs a list .*No such file"):
+            split_cases(some_cases(tmp_path), SplitConfig(source="dataset.json"), folder=tmp_path)
+
+
+def test_the_hippocampus_lists_give_80_and_20(hippocampus: Path):
+    data = DataConfig(
+        folder=hippocampus,
+        images={"t1": "imagesTr/{case}.nii.gz"},
+        labels={"values": {1: "anterior", 2: "posterior"}},
+        split={"source": "dataset.json"},
+    )
+    split = split_cases(find_cases(data), data.split, folder=hippocampus)
+    assert (len(split.training), len(split.validation)) == (80, 20)
+    assert "hippocampus_008" in names(split.validation)
+    assert not set(names(split.training)) & set(names(split.validation))

@@ -1,0 +1,98 @@
+"""The table of schemes, and schemes from files."""
+
+from pathlib import Path
+
+import pytest
+
+from medseg3d.errors import ConfigError
+from medseg3d.evaluate.schemes import SCHEMES, Scheme, find_scheme, scheme_of_values
+from medseg3d.labels import LabelScheme
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_every_scheme_is_found_by_the_name_it_bears(name):
+    scheme = find_scheme(name)
+    assert scheme is SCHEMES[name]
+    assert scheme.name == name
+    assert scheme.hausdorff in scheme.policy
+
+
+@pytest.mark.parametrize(
+    ("name", "whole", "core", "enhancing"),
+    [
+        ("brats2015", {1, 2, 3, 4}, {1, 3, 4}, {4}),
+        ("brats2021", {1, 2, 4}, {1, 4}, {4}),
+        ("brats2023", {1, 2, 3}, {1, 3}, {3}),
+        ("brats2023-gli", {1, 2, 3}, {1, 3}, {3}),
+    ],
+)
+def test_brats_regions(name, whole, core, enhancing):
+    regions = {region: set(values) for region, values in SCHEMES[name].regions.items()}
+    assert regions == {"WT": whole, "TC": core, "ET": enhancing}
+
+
+def test_the_policy_is_said_in_words():
+    assert (
+        "'surfel' in mm; 374 where one side is empty, 0 where both" in SCHEMES["brats2023"].policy
+    )
+    assert "'pooled' in voxels; the volume's diagonal where" in SCHEMES["brats2021"].policy
+    undefined = Scheme(values={1: "liver"}, one_empty="nan", both_empty="nan")
+    assert "undefined where one side is empty, undefined where both" in undefined.policy
+
+
+def test_a_label_scheme_takes_the_default_rules():
+    labels = LabelScheme(name="organs", values={1: "liver", 2: "spleen"}, regions={"both": (1, 2)})
+    scheme = find_scheme(labels)
+    assert (scheme.name, scheme.regions) == ("organs", {"both": (1, 2)})
+    assert (scheme.hausdorff, scheme.one_empty, scheme.both_empty) == ("surfel", "diagonal", 0)
+    assert find_scheme(scheme) is scheme
+
+
+def test_a_yaml_file_holds_labels_and_rules(tmp_path: Path):
+    path = tmp_path / "liver.yaml"
+    path.write_text(
+        "values: {1: liver, 2: tumour}\nregions: {organ: [1, 2], tumour: [2]}\n"
+        "hausdorff: max_directed\none_empty: 50\nboth_empty: nan\n"
+    )
+    for scheme in (find_scheme(path), find_scheme(str(path))):
+        assert (scheme.name, scheme.regions) == ("liver", {"organ": (1, 2), "tumour": (2,)})
+        assert (scheme.hausdorff, scheme.one_empty) == ("max_directed", 50)
+        assert scheme.both_empty == "nan"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("value: {1: liver}", r"did you mean 'values'\?"),
+        ("values: {1: liver}\nhausdorf: pooled", r"did you mean 'hausdorff'\?"),
+        ("values: {1: liver}\none_empty: far", "one_empty"),
+        ("values: {1: liver}\none_empty: -1", "one_empty"),
+        ("values: {1: liver}\none_empty: .inf", "one_empty"),
+        ("values: {1: liver}\nboth_empty: diagonal", "both_empty"),
+        ("values: {1: liver}\nregions: {all: [1, 2]}", r"region 'all' holds \[2\]"),
+        ("- 1\n- 2", "holds list, expected keys with values"),
+        ("values: {1: liver", "is not YAML"),
+    ],
+)
+def test_a_faulty_file_is_refused_with_its_name(tmp_path: Path, text, said):
+    path = tmp_path / "mine.yml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said) as raised:
+        find_scheme(path)
+    assert "mine.yml" in str(raised.value)
+
+
+def test_a_missing_file_and_an_unknown_name_are_refused_with_what_is_known(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"cannot be read.*No such file"):
+        find_scheme(tmp_path / "none.yaml")
+    with pytest.raises(
+        ConfigError, match=r"'brats2032', did you mean 'brats2023'\? known are brats"
+    ):
+        find_scheme("brats2032")
+    with pytest.raises(ConfigError, match=r"unknown scheme 'xyz'; known are brats2015, .*YAML"):
+        find_scheme("xyz")
+
+
+def test_without_a_scheme_each_value_is_a_region():
+    assert scheme_of_values([4, 0, 2]).regions == {"label_2": (2,), "label_4": (4,)}
+    assert scheme_of_values([0]).regions == {"label_1": (1,)}

@@ -1,0 +1,316 @@
+"""From two volumes, or two folders, to scores in files."""
+
+import csv
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import medseg3d
+from medseg3d.errors import ConfigError, GridError, LabelError
+from medseg3d.evaluate.schemes import Scheme, find_scheme
+from medseg3d.evaluate.score import Scores, score_case, score_cases, write_scores
+from medseg3d.evaluate.surface import hausdorff_mm
+from medseg3d.io.files import read_volume, write_volume
+from medseg3d.volume import Volume
+
+SPACING = (1.0, 2.0, 3.0)
+TUMOUR = np.s_[4:10, 4:10, 2:6]
+
+
+def volume(*boxes: tuple[int, tuple[slice, ...]], spacing=SPACING, dtype=np.uint8) -> Volume:
+    """Fill boxes of a 16×14×8 grid with values, later ones over earlier ones."""
+    array = np.zeros((1, 16, 14, 8), dtype=dtype)
+    for value, place in boxes:
+        array[(0, *place)] = value
+    return Volume(array, np.diag([*spacing, 1.0]))
+
+
+def tumour(*, shift: int = 0, spacing=SPACING) -> Volume:
+    """Give an oedema of 6×6×4 voxels with an enhancing core of 2×2×2."""
+    core = np.s_[6 + shift : 8 + shift, 6:8, 3:5]
+    return volume((2, np.s_[4 + shift : 10 + shift, 4:10, 2:6]), (3, core), spacing=spacing)
+
+
+class TestCase:
+    """`score_case`: two volumes in memory."""
+
+    def test_each_region_has_its_measures_and_volumes(self):
+        scores = score_case(tumour(shift=1), tumour(), scheme="brats2023").to_dict()
+        assert scores["scheme"] == "brats2023"
+        assert [*scores["regions"]] == ["WT", "TC", "ET"]
+        assert scores["regions"]["WT"] == {
+            "dice": pytest.approx(2 * 120 / 288),
+            "hd95": 1.0,
+            "reference_mm3": pytest.approx(144 * 6),
+            "predicted_mm3": pytest.approx(144 * 6),
+        }
+        assert scores["regions"]["ET"]["dice"] == pytest.approx(2 * 4 / 16)
+        assert scores["regions"]["ET"] == scores["regions"]["TC"]
+
+    def test_the_definition_and_the_unit_are_the_schemes(self):
+        labels = {"name": "mine", "values": {2: "ED", 3: "ET"}}
+        for definition in ("surfel", "pooled", "max_directed"):
+            for in_voxels, spacing in ((False, SPACING), (True, (1.0, 1.0, 1.0))):
+                scheme = Scheme(**labels, hausdorff=definition, in_voxels=in_voxels)
+                score = score_case(tumour(shift=2), tumour(), scheme=scheme).regions["ED"]
+                masks = [v.array_CIJK[0] == 2 for v in (tumour(), tumour(shift=2))]
+                assert score.hd95 == hausdorff_mm(*masks, spacing, definition=definition)
+
+    @pytest.mark.parametrize(
+        ("rules", "one", "both"),
+        [
+            ({}, math.hypot(16, 28, 24), 0),
+            ({"in_voxels": True}, math.hypot(16, 14, 8), 0),
+            ({"one_empty": 374, "both_empty": 1}, 374, 1),
+            ({"one_empty": "nan", "both_empty": "nan"}, math.nan, math.nan),
+        ],
+    )
+    def test_empty_masks_follow_the_rules_of_the_scheme(self, rules, one, both):
+        scheme = Scheme(values={1: "a", 2: "b", 3: "c"}, **rules)
+        filled = volume((2, TUMOUR))
+        for predicted, reference in ((volume(), filled), (filled, volume())):
+            regions = score_case(predicted, reference, scheme=scheme).regions
+            assert regions["b"].dice == 0
+            assert regions["b"].hd95 == pytest.approx(one, nan_ok=True)
+            assert regions["a"].dice == 1
+            assert regions["a"].hd95 == pytest.approx(both, nan_ok=True)
+
+    def test_without_a_scheme_every_value_is_a_region(self):
+        regions = score_case(volume((7, TUMOUR)), tumour()).regions
+        assert [*regions] == ["label_2", "label_3", "label_7"]
+        assert regions["label_7"].dice == 0
+
+    def test_an_image_is_not_taken_for_a_label_map(self):
+        image = Volume(np.arange(1000, dtype=np.uint16).reshape(1, 10, 10, 10), np.eye(4))
+        with pytest.raises(LabelError, match=r"1000 different values, .*is it an image\? Name a"):
+            score_case(image, image)
+
+    def test_a_flat_image_is_measured_in_2d(self):
+        boxes = np.s_[6:8, 6:8, 3:4], np.s_[2:12, 2:12, 3:4]
+        flat = [Volume(v.array_CIJK[..., 3:4], v.affine) for v in (volume((2, b)) for b in boxes)]
+        masks = [v.array_CIJK[0] > 0 for v in flat]
+        scheme = Scheme(values={2: "ED"}, hausdorff="pooled")
+        contours = [mask[:, :, 0] for mask in masks]
+        far = hausdorff_mm(*contours, SPACING[:2], definition="pooled")
+        assert score_case(*flat, scheme=scheme).regions["ED"].hd95 == far
+        assert hausdorff_mm(*masks, SPACING, definition="pooled") != far
+
+    def test_numbers_next_to_integers_count_as_them(self):
+        scaled = volume((0.99999997, TUMOUR), dtype=np.float32)
+        assert score_case(scaled, volume((1, TUMOUR))).regions["label_1"].dice == 1
+
+    def test_it_prints_as_a_table(self):
+        lines = str(score_case(tumour(shift=1), tumour(), scheme="brats2023")).splitlines()
+        assert lines[0].split() == ["brats2023", "dice", "hd95", "reference_mm3", "predicted_mm3"]
+        assert lines[1].split() == ["WT", "0.8333", "1.0000", "864.0000", "864.0000"]
+        assert len({len(line) for line in lines}) == 1
+
+    def test_another_grid_is_refused(self):
+        with pytest.raises(GridError, match="'reference' and 'predicted' do not lie on one grid"):
+            score_case(tumour(spacing=(1.0, 2.0, 3.1)), tumour(), scheme="brats2023")
+
+    def test_foreign_values_and_fractions_are_refused(self):
+        with pytest.raises(LabelError, match=r"predicted: holds 4 \(144 voxels\)"):
+            score_case(volume((4, TUMOUR)), tumour(), scheme="brats2023")
+        with pytest.raises(LabelError, match=r"reference: 144 voxels hold no integer"):
+            score_case(tumour(), volume((0.5, TUMOUR), dtype=np.float32), scheme="brats2023")
+
+    def test_several_channels_are_refused(self):
+        two = Volume(np.zeros((2, 16, 14, 8), dtype=np.uint8), tumour().affine)
+        with pytest.raises(GridError, match="predicted: 2 channels; a label map has one"):
+            score_case(two, tumour())
+
+    @pytest.mark.parametrize("scheme", ["brats2015", None])
+    def test_a_real_reference_agrees_with_itself(self, brats: Path, scheme):
+        reference = read_volume(brats / "brats_2013_pat0001_1" / "OTMultiClass.nii.gz")
+        for score in score_case(reference, reference, scheme=scheme).regions.values():
+            assert (score.dice, score.hd95) == (1, 0)
+            assert score.reference_mm3 == score.predicted_mm3 > 0
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Write five cases: good, missing, of another grid, of foreign values, broken, unknown."""
+    predicted, reference = tmp_path / "predicted", tmp_path / "reference"
+    predicted.mkdir()
+    reference.mkdir()
+    for case in ("broken", "foreign", "good", "grid", "missing"):
+        write_volume(tumour(), reference / f"{case}.nii.gz")
+    write_volume(tumour(shift=1), predicted / "good.nii.gz")
+    write_volume(tumour(), predicted / "unknown.nii")
+    write_volume(tumour(spacing=(2.0, 2.0, 2.0)), predicted / "grid.nii.gz")
+    write_volume(volume((9, TUMOUR)), predicted / "foreign.nii.gz")
+    whole = (reference / "good.nii.gz").read_bytes()
+    (predicted / "broken.nii.gz").write_bytes(whole[: len(whole) // 2])
+    return predicted, reference
+
+
+@pytest.fixture
+def scores(folders: tuple[Path, Path]) -> Scores:
+    return score_cases(*folders, scheme="brats2023")
+
+
+class TestFolder:
+    """`score_cases`: nothing stops it, nothing is left out."""
+
+    def test_every_case_is_listed_in_order_with_its_reason(self, scores: Scores):
+        reasons = {result.pair.case: result.reason for result in scores.cases}
+        assert [*reasons] == ["broken", "foreign", "good", "grid", "missing", "unknown"]
+        assert [r.pair.case for r in scores.failed] == [c for c in reasons if c != "good"]
+        assert "broken.nii.gz" in reasons["broken"]
+        assert "predicted: holds 9 (144 voxels)" in reasons["foreign"]
+        assert "do not lie on one grid: spacing" in reasons["grid"]
+        assert reasons["missing"] == "no prediction: scored as an empty one"
+        assert reasons["unknown"] == "no reference: not scored"
+        assert not any("\n" in reason for reason in reasons.values() if reason)
+
+    def test_a_missing_prediction_is_scored_as_empty_and_other_failures_are_not(
+        self, scores: Scores
+    ):
+        by_case = {result.pair.case: result.score for result in scores.cases}
+        assert [case for case, score in by_case.items() if score] == ["good", "missing"]
+        assert {(s.dice, s.hd95) for s in by_case["missing"].regions.values()} == {(0, 374)}
+
+    def test_aggregates_say_over_how_many_cases(self, scores: Scores):
+        summary = scores.summary()["WT"]
+        assert (summary["dice"].n, summary["hd95"].n) == (2, 2)
+        assert summary["dice"].mean == pytest.approx((240 / 288 + 0) / 2)
+        assert summary["hd95"].mean == pytest.approx((1 + 374) / 2)
+
+    def test_undefined_distances_are_counted(self, folders: tuple[Path, Path]):
+        scheme = find_scheme("brats2023").model_copy(update={"one_empty": "nan"})
+        summary = score_cases(*folders, scheme=scheme).summary()["WT"]["hd95"]
+        assert (summary.mean, summary.n, summary.undefined) == (1, 1, 1)
+
+    def test_processes_give_the_same_result(self, folders: tuple[Path, Path], scores: Scores):
+        assert score_cases(*folders, scheme="brats2023", workers=2) == scores
+
+    def test_progress_counts_cases(self, folders: tuple[Path, Path]):
+        calls: list[tuple[int, int]] = []
+        score_cases(*folders, progress=lambda done, total: calls.append((done, total)))
+        assert calls == [(n, 6) for n in range(1, 7)]
+
+    def test_without_a_scheme_values_come_from_all_readable_files(self, folders):
+        assert [*score_cases(*folders).scheme.regions] == ["label_2", "label_3", "label_9"]
+
+    def test_a_table_of_references_scores_a_part(self, folders: tuple[Path, Path], tmp_path: Path):
+        table = tmp_path / "part.csv"
+        table.write_text("case,reference\ngood,reference/good.nii.gz\ngone,reference/x.nii\n")
+        results = {r.pair.case: r for r in score_cases(folders[0], table, scheme="brats2023").cases}
+        assert results["good"].status == "scored"
+        assert "x.nii" in results["gone"].reason
+        assert results["gone"].score is None
+
+    def test_one_file_against_another(self, folders: tuple[Path, Path]):
+        predicted, reference = folders
+        scores = score_cases(predicted / "good.nii.gz", reference / "grid.nii.gz")
+        assert [result.pair.case for result in scores.cases] == ["good"]
+        assert not scores.failed
+
+    def test_an_unknown_scheme_and_pattern_are_refused(self, folders: tuple[Path, Path]):
+        with pytest.raises(ConfigError, match="unknown scheme 'brats'"):
+            score_cases(*folders, scheme="brats")
+        with pytest.raises(ConfigError, match="no prediction has a reference"):
+            score_cases(*folders, reference_pattern="{case}/seg.nii.gz")
+
+    def test_it_prints_policy_summary_and_number_of_failures(self, scores: Scores):
+        first, head, *rows, last = str(scores).splitlines()
+        assert first == f"brats2023: {scores.scheme.policy}"
+        assert head.split() == [
+            "region", "measure", "mean", "sd", "median", "low", "high", "n", "undefined"
+        ]  # fmt: skip
+        assert rows[0].split()[:3] == ["WT", "dice", "0.4167"]
+        assert last.startswith("6 cases, 5 failed")
+
+    def test_real_folders_in_their_own_layout(self, brats: Path, tmp_path: Path):
+        case = "brats_2013_pat0004_1"
+        reference = read_volume(brats / case / "OTMultiClass.nii.gz")
+        shifted = Volume(np.roll(reference.array_CIJK, 2, axis=3), reference.affine)
+        write_volume(shifted, tmp_path / f"{case}.nii.gz")
+        scores = score_cases(
+            tmp_path, brats, scheme="brats2015", reference_pattern="{case}/OTMultiClass.nii.gz"
+        )
+        assert [result.status for result in scores.cases] == ["failed", "scored", "failed"]
+        for region, score in scores.cases[1].score.regions.items():
+            assert 0.5 < score.dice < 1, region
+            assert score.hd95 == 2, region
+
+
+class TestFiles:
+    """`write_scores`: what was found can be read again."""
+
+    def test_json_holds_everything(self, scores: Scores, tmp_path: Path):
+        write_scores(scores, tmp_path / "deep" / "out")
+        document = json.loads((tmp_path / "deep" / "out" / "scores.json").read_text())
+        assert document["medseg3d"] == medseg3d.__version__
+        assert document["scheme"] == "brats2023"
+        assert document["policy"] == scores.scheme.policy
+        assert document["regions"] == ["WT", "TC", "ET"]
+        cases = {case.pop("case"): case for case in document["cases"]}
+        assert cases["good"]["status"] == "scored"
+        assert cases["good"]["reason"] is None
+        assert cases["good"]["predicted"].endswith("predicted/good.nii.gz")
+        assert cases["good"]["regions"]["WT"]["dice"] == pytest.approx(240 / 288)
+        assert cases["missing"]["predicted"] is None
+        assert cases["missing"]["status"] == "failed"
+        assert cases["unknown"]["reference"] is None
+        assert cases["unknown"]["regions"] == {}
+        summary = document["summary"]["ET"]["hd95"]
+        assert summary["n"] == 2
+        assert summary["mean"] == pytest.approx((1 + 374) / 2)
+        assert {"sd", "median", "low", "high", "undefined"} < summary.keys()
+
+    def test_tables_hold_every_number_and_every_failure(self, scores: Scores, tmp_path: Path):
+        write_scores(scores, tmp_path)
+        long, wide = (
+            [*csv.DictReader((tmp_path / name).read_text().splitlines())]
+            for name in ("scores.csv", "scores_wide.csv")
+        )
+        assert len(long) == 2 * 3 * 4 + 4
+        [dice] = [
+            float(row["value"]) for row in long
+            if (row["case"], row["region"], row["measure"]) == ("good", "WT", "dice")
+        ]  # fmt: skip
+        assert dice == scores.cases[2].score.regions["WT"].dice
+        assert [row["case"] for row in wide] == [result.pair.case for result in scores.cases]
+        assert float(wide[2]["WT_dice"]) == dice
+        assert (wide[2]["status"], wide[2]["reason"]) == ("scored", "")
+        assert (wide[5]["status"], wide[5]["WT_dice"]) == ("failed", "")
+        for rows in (long, wide):
+            reasons = {row["case"]: row["reason"] for row in rows}
+            assert reasons == {r.pair.case: r.reason or "" for r in scores.cases}
+
+    def test_undefined_is_null_in_json_and_nan_in_tables(self, tmp_path: Path, folders):
+        scheme = Scheme(values={2: "ED", 3: "ET"}, one_empty="nan")
+        write_scores(score_cases(*folders, scheme=scheme), tmp_path)
+        document = json.loads((tmp_path / "scores.json").read_text())
+        assert document["cases"][4]["regions"]["ET"]["hd95"] is None
+        assert document["summary"]["ET"]["hd95"]["undefined"] == 1
+        assert "missing,failed,ET,hd95,nan,no prediction" in (tmp_path / "scores.csv").read_text()
+
+    def test_the_same_scores_are_the_same_bytes_and_nothing_else_is_left(self, scores, tmp_path):
+        for folder in ("first", "second"):
+            write_scores(scores, tmp_path / folder)
+        names = {path.name for path in (tmp_path / "first").iterdir()}
+        assert names == {"scores.json", "scores.csv", "scores_wide.csv"}
+        for name in names:
+            first, second = (tmp_path / folder / name for folder in ("first", "second"))
+            assert first.read_bytes() == second.read_bytes()
+
+    def test_a_folder_that_cannot_be_written_is_refused(self, scores: Scores, tmp_path: Path):
+        (tmp_path / "file").touch()
+        with pytest.raises(ConfigError, match=r"cannot write scores into '.*file': File exists"):
+            write_scores(scores, tmp_path / "file")
+
+
+def test_scoring_starts_without_torch_and_without_scipys_image_routines():
+    code = "import sys, medseg3d.evaluate.score; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"torch", "monai", "SimpleITK", "scipy.ndimage", "matplotlib"} & {*loaded}

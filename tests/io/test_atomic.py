@@ -1,0 +1,114 @@
+"""Output is whole or not there, whoever stops it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medseg3d.errors import ConfigError
+from medseg3d.io.atomic import prepare_folder, write_atomically
+
+ROOT = Path(__file__).parents[2]
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from medseg3d.io.atomic import write_atomically
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+write_atomically(Path(sys.argv[1]), b"x" * 10_000)
+"""
+
+ENDLESS = """
+import sys
+from pathlib import Path
+from medseg3d.io.atomic import write_atomically
+while True:
+    for letter in b"ab":
+        write_atomically(Path(sys.argv[1]), bytes([letter]) * 1_000_000)
+        print("written", flush=True)
+"""
+
+
+class TestWriting:
+    def test_a_file_is_written_and_replaced(self, tmp_path: Path):
+        path = tmp_path / "a.bin"
+        for data in (b"first", b"", b"second"):
+            write_atomically(path, data)
+            assert path.read_bytes() == data
+        assert [*tmp_path.iterdir()] == [path]
+
+    def test_a_file_may_be_read_by_whom_the_umask_lets(self, tmp_path: Path):
+        before = os.umask(0o027)
+        try:
+            write_atomically(tmp_path / "a", b"")
+            assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+            assert os.umask(0o027) == 0o027
+        finally:
+            os.umask(before)
+
+    def test_a_missing_folder_is_an_error(self, tmp_path: Path):
+        with pytest.raises(FileNotFoundError):
+            write_atomically(tmp_path / "none" / "a", b"")
+
+    def test_where_the_name_cannot_be_taken_nothing_is_left(self, tmp_path: Path):
+        (tmp_path / "a").mkdir()
+        with pytest.raises(IsADirectoryError):
+            write_atomically(tmp_path / "a", b"data")
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+    def test_a_full_disk_leaves_the_old_file_and_nothing_else(self, tmp_path: Path):
+        path = tmp_path / "a"
+        path.write_bytes(b"old")
+        done = subprocess.run(
+            [sys.executable, "-c", LIMITED, path], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        assert "OSError: [Errno 27] File too large" in done.stderr
+        assert path.read_bytes() == b"old"
+        assert [*tmp_path.iterdir()] == [path]
+
+    def test_a_killed_writer_never_leaves_half_a_file_under_the_name(self, tmp_path: Path):
+        path = tmp_path / "a"
+        for _ in range(3):
+            writer = subprocess.Popen(
+                [sys.executable, "-c", ENDLESS, path], cwd=ROOT, stdout=subprocess.PIPE
+            )
+            assert writer.stdout is not None
+            for _ in range(4):
+                writer.stdout.readline()
+            writer.kill()
+            writer.wait()
+            writer.stdout.close()
+            assert path.read_bytes() in (b"a" * 1_000_000, b"b" * 1_000_000)
+
+
+class TestFolders:
+    def test_a_folder_is_made_with_all_above_it(self, tmp_path: Path):
+        prepare_folder(tmp_path / "a" / "b")
+        prepare_folder(tmp_path / "a" / "b")
+        assert [*(tmp_path / "a" / "b").iterdir()] == []
+
+    @pytest.mark.parametrize("name", ["file", "file/below"])
+    def test_a_file_in_its_place_is_told_with_a_way_out(self, tmp_path: Path, name: str):
+        (tmp_path / "file").touch()
+        with pytest.raises(ConfigError) as refused:
+            prepare_folder(tmp_path / name)
+        assert f"output folder '{tmp_path / name}' cannot be written to: " in str(refused.value)
+        assert "Choose another --out." in str(refused.value)
+
+    @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder nobody can write")
+    def test_a_folder_nobody_can_write_to_is_told_before_any_work(self):
+        with pytest.raises(ConfigError, match=r"^output folder '/proc/self' cannot be written to"):
+            prepare_folder(Path("/proc/self"))
+
+    def test_results_that_are_there_are_not_overwritten(self, tmp_path: Path):
+        results = [tmp_path / f"{n}.nii.gz" for n in range(6)]
+        prepare_folder(tmp_path, keep=results)
+        for path in results[1:]:
+            path.touch()
+        with pytest.raises(ConfigError) as refused:
+            prepare_folder(tmp_path, keep=iter(results))
+        assert "holds 1.nii.gz, 2.nii.gz, 3.nii.gz and 2 more. " in str(refused.value)
+        assert "--overwrite" in str(refused.value)

@@ -1,0 +1,95 @@
+"""The way to the network and back, step by step; its laws are in properties/test_pipeline.py."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medseg3d.config.preprocess import PreprocessConfig
+from medseg3d.errors import ConfigError, FormatError, GridError
+from medseg3d.io.files import read_label_map, read_volume
+from medseg3d.preprocess.pipeline import preprocess_volume
+from medseg3d.volume import Volume
+
+LPS = np.diag([-1.0, -2.0, 3.0, 1.0])
+
+
+@pytest.fixture
+def head() -> Volume:
+    """Give two channels in LPS that are 0 but for a box; the first fills more of it."""
+    image = np.zeros((2, 8, 9, 10), dtype=np.float32)
+    image[0, 2:7, 3:5, 4:9] = np.random.default_rng(0).uniform(1, 2, size=(5, 2, 5))
+    image[1, 3, 3, 4] = 5
+    return Volume(image, LPS)
+
+
+def test_each_step_is_taken(head: Volume):
+    config = PreprocessConfig(
+        crop="nonzero", spacing_mm=(1, 1, 1), intensity="none", orientation="RAS"
+    )
+    preprocessed = preprocess_volume(head, config)
+    assert preprocessed.volume.orientation == "RAS"
+    assert preprocessed.volume.spacing_mm == pytest.approx((1, 1, 1))
+    assert preprocessed.volume.shape_IJK == (5, 4, 15)
+    assert preprocessed.box.start == (8 - 7, 9 - 5, 4)
+    assert preprocessed.source.orientation == "LPS"
+
+
+def test_nothing_is_done_where_nothing_is_asked_for(head: Volume):
+    config = PreprocessConfig(orientation=None, intensity="none")
+    same = preprocess_volume(head, config).volume
+    np.testing.assert_array_equal(same.array_CIJK, head.array_CIJK)
+    assert same.affine.tobytes() == head.affine.tobytes()
+
+
+def test_an_image_of_zeros_is_not_cropped_away(head: Volume):
+    empty = Volume(np.zeros_like(head.array_CIJK), LPS)
+    preprocessed = preprocess_volume(empty, PreprocessConfig(crop="nonzero"))
+    assert preprocessed.volume.shape_IJK == head.shape_IJK
+    assert not preprocessed.volume.array_CIJK.any()
+
+
+def test_outside_of_the_crop_the_restored_label_map_is_background(head: Volume):
+    preprocessed = preprocess_volume(head, PreprocessConfig(crop="nonzero"))
+    restored = preprocessed.restore(np.full(preprocessed.volume.shape_IJK, 3, dtype=np.uint8))
+    expected = np.zeros((1, 8, 9, 10), dtype=np.uint8)
+    expected[:, 2:7, 3:5, 4:9] = 3
+    np.testing.assert_array_equal(restored.array_CIJK, expected)
+    assert restored.array_CIJK.flags.c_contiguous
+
+
+def test_a_label_map_of_another_grid_cannot_follow(head: Volume):
+    preprocessed = preprocess_volume(head, PreprocessConfig())
+    elsewhere = Volume(np.zeros((1, 8, 9, 10), dtype=np.uint8), np.eye(4))
+    with pytest.raises(GridError, match=r"^'image' and 'label map' do not lie on one grid: orien"):
+        preprocessed.follow(elsewhere)
+
+
+def test_a_label_map_of_another_shape_cannot_be_restored(head: Volume):
+    preprocessed = preprocess_volume(head, PreprocessConfig(crop="nonzero"))
+    with pytest.raises(GridError, match=r"shape \(5, 2, 5\), got \(8, 9, 10\)$"):
+        preprocessed.restore(np.zeros((8, 9, 10), dtype=np.uint8))
+
+
+def test_an_orientation_that_is_none_is_refused(head: Volume):
+    with pytest.raises(ConfigError, match="orientation 'RAP' is none"):
+        preprocess_volume(head, PreprocessConfig(orientation="RAP"))
+
+
+def test_nan_is_refused_before_and_after_resampling(head: Volume):
+    head.array_CIJK[0, 2, 3, 4] = np.nan
+    for spacing_mm in (None, (1.0, 1.0, 1.0)):
+        with pytest.raises(FormatError, match="voxels of NaN or infinity"):
+            preprocess_volume(head, PreprocessConfig(spacing_mm=spacing_mm))
+
+
+def test_a_real_reference_keeps_its_regions_on_a_finer_grid_and_back(hippocampus: Path):
+    image = read_volume(hippocampus / "imagesTr/hippocampus_011.nii.gz")
+    reference = read_label_map(hippocampus / "labelsTr/hippocampus_011.nii.gz")
+    config = PreprocessConfig(orientation="PIR", spacing_mm=(0.8, 0.7, 0.9))
+    preprocessed = preprocess_volume(image, config)
+    restored = preprocessed.restore(preprocessed.follow(reference))
+    assert restored.affine.tobytes() == image.affine.tobytes()
+    for value in (1, 2):
+        pair = restored.array_CIJK == value, reference.array_CIJK == value
+        assert 2 * (pair[0] & pair[1]).sum() / (pair[0].sum() + pair[1].sum()) > 0.97

@@ -1,0 +1,332 @@
+"""The verbs as a user types them: results, exit codes, and what a wrong input is told."""
+
+import csv
+import gzip
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medseg3d.cli import main
+from medseg3d.io.files import read_label_map, read_volume, write_volume
+from medseg3d.nets.bundle import Bundle, save_bundle
+from medseg3d.volume import Volume
+
+AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])
+ONE_AND_FOUR = "name: one-and-four\nvalues: {1: one, 4: four}\n"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left: exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Give a function that runs the command line in this process."""
+    log = logging.getLogger("medseg3d")
+
+    def call(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["medseg3d", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+        printed = capsys.readouterr()
+        return Ended(code, printed.out, " ".join(printed.err.split()))
+
+    handlers = [*log.handlers]
+    yield call
+    log.handlers[:] = handlers
+
+
+@pytest.fixture
+def model(tmp_path: Path, build_bundle: Callable[..., Bundle]) -> Path:
+    """Give the file of a small untrained model of one channel."""
+    save_bundle(build_bundle("t1"), tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """Give a folder of two scans."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        image = rng.normal(100, 20, size=(1, 20, 24, 9)).astype(np.int16)
+        write_volume(Volume(image, AFFINE), folder / f"{name}.nii.gz")
+    return folder
+
+
+def test_scans_are_segmented_scored_and_reported(
+    run: Run, model: Path, scans: Path, tmp_path: Path
+) -> None:
+    results, scores = tmp_path / "results", tmp_path / "scores"
+    scheme = tmp_path / "scheme.yaml"
+    scheme.write_text(ONE_AND_FOUR)
+
+    predicted = run("predict", model, *sorted(scans.iterdir()), "--out", results)
+    evaluated = run("evaluate", results, results, "--scheme", scheme, "--out", scores)
+    page = run("report", scores / "scores.json", "--out", tmp_path / "page.html")
+
+    assert predicted.code == 0, predicted.err
+    assert "2 of 2 cases segmented" in predicted.err
+    assert read_label_map(results / "a.nii.gz").affine.tobytes() == AFFINE.tobytes()
+    assert evaluated.code == 0, evaluated.err
+    content = json.loads((scores / "scores.json").read_text())
+    assert content["summary"]["one"]["dice"]["mean"] == 1
+    assert content["summary"]["four"]["hd95"]["mean"] == 0
+    assert page.code == 0, page.err
+    assert "<html" in (tmp_path / "page.html").read_text()
+
+
+def test_predict_answers_machines_in_json(
+    run: Run, model: Path, scans: Path, tmp_path: Path
+) -> None:
+    ended = run("predict", model, scans / "a.nii.gz", "--out", tmp_path / "out", "--json")
+
+    (case,) = json.loads(ended.out)
+    assert case["id"] == "a"
+    assert case["path"] == str(tmp_path / "out" / "a.nii.gz")
+    assert case["reason"] is None
+
+
+def test_one_broken_scan_gives_exit_code_1_and_its_name(
+    run: Run, model: Path, scans: Path, tmp_path: Path
+) -> None:
+    (scans / "b.nii.gz").write_text("this is a text file")
+
+    ended = run("predict", model, *sorted(scans.iterdir()), "--out", tmp_path / "out")
+
+    assert ended.code == 1
+    assert "case 'b': FormatError" in ended.err
+    assert "1 of 2 cases segmented" in ended.err
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.nii.gz"]
+
+
+def test_a_missing_prediction_gives_exit_code_1(run: Run, scans: Path, tmp_path: Path) -> None:
+    references = tmp_path / "references"
+    references.mkdir()
+    for name in ("a", "b"):
+        label_map = np.ones((1, 5, 5, 5), np.uint8)
+        write_volume(Volume(label_map, AFFINE), references / f"{name}.nii.gz")
+    results = tmp_path / "results"
+    results.mkdir()
+    write_volume(read_volume(references / "a.nii.gz"), results / "a.nii.gz")
+
+    ended = run("evaluate", results, references, "--out", tmp_path / "scores", "--json")
+
+    assert ended.code == 1
+    cases = {case["case"]: case for case in json.loads(ended.out)["cases"]}
+    assert cases["b"]["status"] == "failed"
+    assert cases["b"]["regions"]["label_1"]["dice"] == 0
+    assert "case 'b'" in ended.err
+
+
+def test_brats_references_score_perfectly_against_themselves(
+    run: Run, brats: Path, tmp_path: Path
+) -> None:
+    path = brats / "brats_2013_pat0006_1" / "OTMultiClass.nii.gz"
+
+    ended = run("evaluate", path, path, "--scheme", "brats2015", "--out", tmp_path, "--json")
+
+    assert ended.code == 0, ended.err
+    summary = json.loads(ended.out)["summary"]
+    assert {r: (s["dice"]["mean"], s["hd95"]["mean"]) for r, s in summary.items()} == {
+        "WT": (1, 0),
+        "TC": (1, 0),
+        "ET": (1, 0),
+    }
+
+
+def test_hippocampus_is_checked_without_a_fault(
+    run: Run, hippocampus: Path, tmp_path: Path
+) -> None:
+    config = Path(__file__).parents[1] / "configs" / "hippocampus.yaml"
+
+    ended = run("check", config, "--set", f"data.folder={hippocampus}")
+
+    assert ended.code == 0, ended.err
+    assert "100 cases (80 training, 20 validation), 0 with faults" in ended.err
+
+
+def test_check_lists_every_fault_at_once(run: Run, tmp_path: Path) -> None:
+    for name, value in (("a", 1), ("b", 7), ("c", 0)):
+        for kind in ("images", "labels"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            array = np.full((1, 4, 4, 4), value if kind == "labels" else 3, np.uint8)
+            array[0, 0, 0, 0] = 0
+            write_volume(Volume(array, AFFINE), tmp_path / kind / f"{name}.nii.gz")
+    (tmp_path / "images" / "a.nii.gz").write_bytes(b"")
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"data: {{folder: '{tmp_path}', images: {{t1: 'images/{{case}}.nii.gz'}}, "
+        "reference: 'labels/{case}.nii.gz', labels: {values: {1: one}}, split: {num_folds: 2}}\n"
+        "network: {kind: unet}\n"
+    )
+
+    ended = run("check", config)
+
+    assert ended.code == 1
+    assert "case 'a': t1" in ended.err
+    assert "7 (63 voxels)" in ended.err
+    assert "case 'c': reference: no voxel is labelled" in ended.err
+    assert "3 with faults" in ended.err
+
+
+@pytest.mark.parametrize("what", ["unet", "resunet"])
+def test_info_describes_networks(run: Run, what: str) -> None:
+    facts = json.loads(run("info", what, "--json").out)
+
+    assert facts["kind"] == what
+    assert facts["parameters_3d"] > facts["parameters_2d"]
+
+
+def test_info_describes_volumes_and_bundles(run: Run, model: Path, scans: Path) -> None:
+    volume = json.loads(run("info", scans / "a.nii.gz", "--json").out)
+    bundle = run("info", model)
+
+    assert volume["shape"] == [20, 24, 9]
+    assert volume["orientation"] == "LPS"
+    assert volume["spacing_mm"] == [1, 1, 2]
+    assert bundle.code == 0
+    assert "one" in bundle.out
+
+
+WRONG = {
+    "missing model": (["predict", "no.safetensors", "{scan}", "--out", "{out}"], "no model file"),
+    "missing input": (["predict", "{model}", "no.nii.gz", "--out", "{out}"], "does not exist"),
+    "empty folder": (["predict", "{model}", "{empty}", "--out", "{out}"], "holds nothing"),
+    "output is a file": (["predict", "{model}", "{scan}", "--out", "{scan}"], "cannot be written"),
+    "output in no place": (
+        ["predict", "{model}", "{scan}", "--out", "/proc/nowhere/out"], "cannot be written"),
+    "model is a scan": (["predict", "{scan}", "{scan}", "--out", "{out}"], "no whole .safetensors"),
+    "unknown setting": (
+        ["predict", "{model}", "{scan}", "--out", "{out}", "--set", "predict.overlp=0.1"],
+        "did you mean 'overlap'?"),
+    "setting without value": (
+        ["predict", "{model}", "{scan}", "--out", "{out}", "--set", "predict.overlap"],
+        "expected section.key=value"),
+    "unknown scheme": (
+        ["evaluate", "{scan}", "{scan}", "--scheme", "brats2032", "--out", "{out}"],
+        "did you mean 'brats2023'?"),
+    "missing prediction": (["evaluate", "no", "{scan}", "--out", "{out}"], "does not exist"),
+    "missing config": (["train", "no.yaml", "--out", "{out}"], "cannot be read"),
+    "config is no YAML": (["train", "{scan}", "--out", "{out}"], "cannot be read"),
+    "report of nothing": (["report", "no.json", "--out", "{out}"], "no.json"),
+    "info on nothing": (["info", "resnet"], "networks are unet, resunet"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_use_gives_exit_code_2_and_says_what(
+    run: Run, model: Path, scans: Path, tmp_path: Path, wrong: str
+) -> None:
+    arguments, said = WRONG[wrong]
+    (tmp_path / "empty").mkdir()
+    places = {
+        "model": model, "scan": scans / "a.nii.gz", "empty": tmp_path / "empty",
+        "out": tmp_path / "out",
+    }  # fmt: skip
+
+    ended = run(*(argument.format(**places) for argument in arguments))
+
+    assert ended.code == 2
+    assert said in ended.err
+    assert "Traceback" not in ended.err
+
+
+BROKEN = {
+    "text": b"this is a text file",
+    "truncated": None,
+    "empty": b"",
+    "foreign gzip": gzip.compress(b"x" * 1000, mtime=0),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_files_are_named_and_leave_nothing_behind(
+    run: Run, model: Path, scans: Path, tmp_path: Path, kind: str
+) -> None:
+    path = scans / "a.nii.gz"
+    content = BROKEN[kind]
+    path.write_bytes(path.read_bytes()[:2000] if content is None else content)
+
+    ended = run("predict", model, path, "--out", tmp_path / "out")
+
+    assert ended.code == 1
+    assert "a.nii.gz" in ended.err
+    assert not [*(tmp_path / "out").iterdir()]
+
+
+def test_a_4d_file_is_refused_where_3d_is_needed(run: Run, model: Path, tmp_path: Path) -> None:
+    write_volume(Volume(np.zeros((3, 8, 8, 8), np.int16), AFFINE), tmp_path / "four.nii.gz")
+
+    ended = run("predict", model, tmp_path / "four.nii.gz", "--out", tmp_path / "out")
+
+    assert ended.code == 1
+    assert "has four axes" in ended.err
+
+
+def test_a_full_disk_fails_the_case_and_leaves_nothing_behind(
+    model: Path, scans: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    # a limit on file size is a full disk that needs no root: the write fails in the middle
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200)); "
+        "from medseg3d.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "predict", model, scans / "a.nii.gz", "--out", out]
+
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 1, ended.stderr
+    assert "cannot write" in " ".join(ended.stderr.split())
+    assert not [*out.iterdir()]
+
+
+def test_the_table_of_a_training_feeds_predict_and_evaluate(
+    run: Run, model: Path, scans: Path, tmp_path: Path
+) -> None:
+    label_map = Volume(np.ones((1, 20, 24, 9), np.uint8), AFFINE)
+    write_volume(label_map, tmp_path / "reference.nii.gz")
+    table = tmp_path / "cases.csv"
+    with table.open("w", newline="") as stream:
+        csv.writer(stream).writerows(
+            [["case", "t1", "reference"], ["first", "scans/a.nii.gz", "reference.nii.gz"]]
+        )
+
+    predicted = run("predict", model, table, "--out", tmp_path / "out")
+    evaluated = run("evaluate", tmp_path / "out", table, "--out", tmp_path / "scores")
+
+    assert predicted.code == 0, predicted.err
+    assert (tmp_path / "out" / "first.nii.gz").exists()
+    assert evaluated.code == 0, evaluated.err
+
+
+@pytest.mark.parametrize(
+    "verb", ["demo", "check", "train", "predict", "evaluate", "report", "info"]
+)
+def test_every_verb_shows_help_with_an_example(run: Run, verb: str) -> None:
+    ended = run(verb, "--help")
+
+    assert ended.code == 0
+    assert f"medseg3d {verb}" in ended.out
+    assert "Example" in ended.out

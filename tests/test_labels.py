@@ -1,0 +1,133 @@
+"""Label maps and schemes: integers are integers, names are unique, regions may overlap."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from medseg3d.errors import LabelError
+from medseg3d.labels import (
+    LabelScheme,
+    as_label_map,
+    channels_to_values,
+    region_masks,
+    require_values,
+    values_to_channels,
+)
+
+BRATS = LabelScheme(
+    name="brats2020",
+    values={1: "necrosis", 2: "oedema", 4: "enhancing"},
+    regions={"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)},
+    colors={"TC": "#112233"},
+)
+
+
+def block(*values: object, dtype: object = None) -> np.ndarray:
+    return np.array(values, dtype).reshape(-1, 1, 1)
+
+
+@given(
+    values=st.lists(st.integers(0, 65535), min_size=1, max_size=20),
+    noise=st.floats(-9e-4, 9e-4),
+    dtype=st.sampled_from(["f8", "i4", "u2", "i8", "u8"]),
+)
+def test_what_is_close_to_an_integer_is_that_integer(values, noise, dtype):
+    stored = block(*values, dtype=dtype)
+    read = as_label_map(stored + noise if dtype == "f8" else stored)
+    np.testing.assert_array_equal(read, block(*values))
+    assert read.dtype == (np.uint8 if max(values) < 256 else np.uint16)
+
+
+def test_a_mask_is_a_label_map_of_0_and_1():
+    read = as_label_map(block(True, False))
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, block(1, 0))
+
+
+def test_a_mask_that_header_scaling_left_just_below_1_is_1():
+    np.testing.assert_array_equal(as_label_map(block(0, 0.99999997, -1e-9)), block(0, 1, 0))
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (block(0, 0.5, 1.002, 7), r"mask\.nii: 2 voxels hold no integer, e\.g\. \[0\.5, 1\.002\]"),
+        (block(0, np.nan), r"1 voxels hold no integer, e\.g\. \[nan\]"),
+        (block(np.inf, -np.inf), "2 voxels hold no integer"),
+        (block(-1, 3), r"values from -1 to 3; a label map holds 0 to 65535"),
+        (block(-1.0, 3.0), r"values from -1 to 3"),
+        (block(65536), "values from 65536 to 65536"),
+        (block(1e30), "a label map holds 0 to 65535"),
+        (block(2**64 - 1, dtype="u8"), "a label map holds 0 to 65535"),
+    ],
+)
+def test_what_is_no_label_map_is_refused(array, said):
+    with pytest.raises(LabelError, match=said):
+        as_label_map(array, source="mask.nii")
+
+
+def test_values_without_regions_are_regions_of_their_own():
+    scheme = LabelScheme(values={2: "posterior", 1: "anterior"})
+    assert scheme.regions == {"anterior": (1,), "posterior": (2,)}
+    assert scheme.channel_values == (0, 1, 2)
+
+
+def test_regions_may_overlap():
+    masks = dict(region_masks(block(0, 1, 2, 4), BRATS))
+    assert [*masks] == ["WT", "TC", "ET"]
+    np.testing.assert_array_equal(masks["WT"].ravel(), [False, True, True, True])
+    np.testing.assert_array_equal(masks["TC"].ravel(), [False, True, False, True])
+    np.testing.assert_array_equal(masks["ET"].ravel(), [False, False, False, True])
+
+
+def test_regions_take_their_colour_or_the_palettes():
+    assert BRATS.region_color("TC") == "#112233"
+    assert BRATS.region_color("WT") != BRATS.region_color("ET")
+    many = LabelScheme(values={value: f"organ {value}" for value in range(1, 20)})
+    assert many.region_color("organ 1") == many.region_color("organ 8")
+
+
+def test_channels_count_from_background_in_ascending_order():
+    label_map = block(0, 1, 2, 4, 4, dtype="u1")
+    channels = values_to_channels(label_map, BRATS)
+    np.testing.assert_array_equal(channels, block(0, 1, 2, 3, 3))
+    np.testing.assert_array_equal(channels_to_values(channels, BRATS), label_map)
+    assert channels.dtype == np.uint8
+
+
+def test_large_values_come_back_from_channels():
+    scheme = LabelScheme(values={7: "a", 300: "b", 65535: "c"})
+    label_map = block(0, 7, 300, 65535, dtype="u2")
+    back = channels_to_values(values_to_channels(label_map, scheme), scheme)
+    np.testing.assert_array_equal(back, label_map)
+    assert back.dtype == np.uint16
+
+
+def test_foreign_values_are_named_and_counted():
+    require_values(block(0, 1, 2, 4), BRATS, source="case.nii")
+    with pytest.raises(LabelError) as error:
+        require_values(block(0, 3, 3, 4, 9), BRATS, source="case.nii")
+    assert str(error.value) == (
+        "case.nii: holds 3 (2 voxels), 9 (1 voxels); scheme 'brats2020' knows [0, 1, 2, 4]. "
+        "Choose the scheme the file was made with, or relabel the file."
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"values": {}}, "at least 1 item"),
+        ({"values": {0: "background"}}, "greater than or equal to 1"),
+        ({"values": {70000: "far"}}, "less than or equal to 65535"),
+        ({"values": {1: "a", 2: "a"}}, "two values share a name"),
+        ({"values": {1: "a"}, "regions": {"b": (1, 3)}}, r"region 'b' holds \[3\], values are \[1"),
+        ({"values": {1: "a"}, "regions": {"b": ()}}, "region 'b' is made of no value"),
+        ({"values": {1: "a"}, "colors": {"b": "#000000"}}, r"colours for \['b'\], regions are"),
+        ({"values": {1: "a"}, "colour": {}}, "Extra inputs are not permitted"),
+    ],
+)
+def test_a_scheme_that_makes_no_sense_is_refused(fields, said):
+    with pytest.raises(ValidationError, match=said):
+        LabelScheme.model_validate(fields)

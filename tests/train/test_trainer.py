@@ -1,0 +1,226 @@
+"""Training: it learns, repeats itself, survives being killed, and says what is wrong."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from medseg3d.config.load import load_config
+from medseg3d.errors import BundleError, ConfigError, GridError, LabelError
+from medseg3d.io.files import read_volume, write_volume
+from medseg3d.nets.bundle import load_bundle
+from medseg3d.train.log import read_events
+from medseg3d.train.trainer import train_run
+from medseg3d.volume import Volume
+
+
+def train(config_file: Path, out: Path, *settings: str, resume: bool = False) -> None:
+    train_run(load_config(config_file, settings), out, resume=resume)
+
+
+def start_training(config_file: Path, out: Path, *options: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "medseg3d", "train", str(config_file), "--out", str(out)]
+    return subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL)
+
+
+def wait_for(condition: object, process: subprocess.Popen[bytes], seconds: float = 90) -> None:
+    """Wait until `condition()` holds; fail if the process ends first, or time runs out."""
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert process.poll() is None, "the training ended before it could be killed"
+        assert time.monotonic() < end, "the training took too long"
+        time.sleep(0.005)
+
+
+def test_a_network_learns_and_its_log_says_what_evaluate_says(
+    config_file: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+
+    trained = train_run(load_config(config_file, ["train.epochs=14"]), run)
+
+    events = read_events(run / "metrics.jsonl")
+    assert [e["event"] for e in events].count("epoch") == 14
+    assert events[0]["loss"] > events[-2]["loss"]
+    assert events[-1]["event"] == "end"
+    assert events[-1]["mean_dice"] > 0.8
+    scores = json.loads((run / "validation" / "scores.json").read_text())
+    for region, value in events[-1]["dice"].items():
+        assert value == pytest.approx(scores["summary"][region]["dice"]["mean"])
+    assert trained.model == run / "model.safetensors"
+    bundle = load_bundle(trained.model)
+    assert bundle.recipe.predict.tile_size == (16, 16, 16)
+    last = [e for e in events if e["event"] == "validation"][-1]
+    assert last["mean_dice"] == pytest.approx(events[-1]["mean_dice"], abs=0.2)
+
+
+def test_2d_networks_train_too(config_file: Path, tmp_path: Path) -> None:
+    settings = ["spatial_dims=2", "train.patch_size=[16, 16]", "train.epochs=2"]
+
+    train(config_file, tmp_path / "run", *settings)
+
+    assert load_bundle(tmp_path / "run" / "model.safetensors").recipe.spatial_dims == 2
+
+
+def test_the_same_seed_gives_the_same_bytes_whatever_the_workers(
+    config_file: Path, tmp_path: Path
+) -> None:
+    train(config_file, tmp_path / "a", "train.epochs=2")
+    torch.rand(3)
+    train(config_file, tmp_path / "b", "train.epochs=2", "train.num_workers=2")
+    train(config_file, tmp_path / "c", "train.epochs=2", "train.seed=1")
+
+    a, b, c = ((tmp_path / n / "model.safetensors").read_bytes() for n in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_training_leaves_the_callers_random_state_alone(config_file: Path, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+
+    train(config_file, tmp_path / "run", "train.epochs=1")
+
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.slow
+def test_a_training_killed_in_mid_epoch_resumes_to_the_same_weights(
+    config_file: Path, tmp_path: Path
+) -> None:
+    settings = ["--set", "train.epochs=12", "--set", "train.steps_per_epoch=12"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start_training(config_file, whole, *settings).wait(120) == 0
+    log = killed / "metrics.jsonl"
+    for epochs in (2, 5):
+        resume = ["--resume"] if log.exists() else []
+        process = start_training(config_file, killed, *settings, *resume)
+        wait_for(lambda n=epochs: len(read_events(log)) > n, process)
+        time.sleep(0.02)  # into the next epoch
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    assert start_training(config_file, killed, *settings, "--resume").wait(120) == 0
+
+    assert_same_run(whole, killed)
+
+
+@pytest.mark.slow
+def test_a_training_killed_in_mid_write_resumes_to_the_same_weights(
+    config_file: Path, tmp_path: Path
+) -> None:
+    settings = [
+        "--set",
+        "train.epochs=60",
+        "--set",
+        "train.steps_per_epoch=1",
+        "--set",
+        "network.channels=[8, 256]",
+        "--set",
+        "train.validate_every=60",
+    ]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start_training(config_file, whole, *settings).wait(120) == 0
+    caught = 0
+    for _ in range(2):
+        resume = ["--resume"] if (killed / "metrics.jsonl").exists() else []
+        process = start_training(config_file, killed, *settings, *resume)
+        # the temporary file of a checkpoint is there only while it is written
+        wait_for(lambda: killed.exists() and any(killed.glob(".checkpoint.*.part")), process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        caught += any(killed.glob(".checkpoint.*.part"))
+    assert caught, "no kill hit a write"
+
+    assert start_training(config_file, killed, *settings, "--resume").wait(120) == 0
+
+    assert_same_run(whole, killed)
+    assert not [*killed.glob(".*.part")], "an interrupted write was left behind"
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    one, two = ((run / "model.safetensors").read_bytes() for run in (first, second))
+    assert one == two
+    events = [
+        [{k: v for k, v in e.items() if k != "seconds"} for e in read_events(r / "metrics.jsonl")]
+        for r in (first, second)
+    ]
+    assert events[0] == events[1]
+
+
+def test_a_folder_with_a_run_is_not_taken_for_another(config_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(config_file, run, "train.epochs=1")
+
+    with pytest.raises(ConfigError, match=r"holds a run already.*--resume"):
+        train(config_file, run, "train.epochs=1")
+    with pytest.raises(ConfigError, match=r"differs in train\.epochs, train\.seed"):
+        train(config_file, run, "train.epochs=2", "train.seed=3", resume=True)
+
+
+def test_resuming_a_finished_run_changes_nothing(config_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(config_file, run, "train.epochs=1")
+    before = [(run / name).read_bytes() for name in ("model.safetensors", "metrics.jsonl")]
+
+    train(config_file, run, "train.epochs=1", resume=True)
+
+    assert before == [(run / n).read_bytes() for n in ("model.safetensors", "metrics.jsonl")]
+
+
+def test_a_damaged_checkpoint_is_refused(config_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(config_file, run, "train.epochs=1")
+    checkpoint = run / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+
+    with pytest.raises(BundleError, match=r"cannot be resumed from.*Delete it"):
+        train(config_file, run, "train.epochs=1", resume=True)
+
+
+def test_a_patch_that_the_network_cannot_halve_is_refused(
+    config_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        GridError, match=r"train\.patch_size \(16, 15, 16\).*\(2, 2, 2\).*\(16, 16, 16\)"
+    ):
+        train(config_file, tmp_path / "run", "train.patch_size=[16, 15, 16]")
+
+
+def test_training_without_references_is_refused(config_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.reference: training needs"):
+        train(config_file, tmp_path / "run", "data.reference=null")
+
+
+def test_a_foreign_label_is_named_with_its_case(config_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "data" / "labels" / "ball_3.nii.gz"
+    volume = read_volume(path)
+    foreign = volume.array_CIJK.copy()
+    foreign[0, :2, 0, 0] = 9
+    write_volume(Volume(foreign, volume.affine), path)
+
+    with pytest.raises(LabelError, match=r"case 'ball_3'.*9 \(2 voxels\)"):
+        train(config_file, tmp_path / "run")
+
+
+def test_divergence_stops_the_training_and_says_so(config_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"loss became (nan|inf) at step \d+: training diverged"):
+        train(
+            config_file,
+            tmp_path / "run",
+            "train.learning_rate=1.0e+30",
+            "train.clip_norm=null",
+            "network.norm=none",
+        )
+
+
+def test_cuda_is_refused_where_there_is_none(config_file: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ConfigError, match="torch finds no GPU"):
+        train(config_file, tmp_path / "run", "train.device=cuda")
