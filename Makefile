@@ -13,12 +13,12 @@ demo: $(VENV)/.demo  ## Install, then train, predict, evaluate and report on pha
 
 test: $(VENV)/.test lint  ## Install the test tools, then check everything that CI checks.
 	$(BIN)/coverage erase
-	$(BIN)/pytest --cov --cov-report=
+	$(BIN)/pytest -n auto --cov --cov-report=
 	$(BIN)/coverage combine --quiet --append 2>/dev/null || true
 	$(BIN)/coverage report
 
 quick: $(VENV)/.test lint  ## The same without slow tests and coverage, in at most 90 s.
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q -n auto -m "not slow"
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -18,8 +18,8 @@ from rich.table import Table
 Report: TypeAlias = Callable[[str, int, int], None]
 """Called with what is being done, the number done, and the number in all."""
 
-out = Console()
-err = Console(stderr=True)
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
 
 
 def show_warnings() -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Final, Literal
 
 import numpy as np
-import SimpleITK
 from jaxtyping import Integer, Shaped
 from scipy.ndimage import find_objects
 
@@ -121,6 +120,8 @@ def resample_label_map(
 def _interpolated(
     image_IJK: ArrayIJK, source: Grid, target: Grid, interpolation: Interpolation
 ) -> Shaped[np.ndarray, "_ _ _"]:
+    import SimpleITK
+
     source_index = np.linalg.solve(source.affine, target.affine)
     resampled = SimpleITK.Resample(
         SimpleITK.GetImageFromArray(image_IJK.T),

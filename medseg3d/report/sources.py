@@ -1,16 +1,15 @@
 """What a page is made of: the scores of `evaluate` and the events of a training, read back."""
 
-import json
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from medseg3d.errors import FormatError
-from medseg3d.evaluate.schemes import Scheme, find_scheme
+from medseg3d.evaluate.schemes import Scheme
 
-Event: TypeAlias = dict[str, Any]
+Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 class Measures(BaseModel):
@@ -45,7 +44,7 @@ class ScoredCase(BaseModel):
 
 
 class Average(BaseModel):
-    """One measure of one region over all cases that have a score."""
+    """One measure over the `n` cases in which it is defined; None is undefined."""
 
     mean: float | None
     sd: float | None
@@ -55,25 +54,38 @@ class Average(BaseModel):
     n: int
 
 
+class RegionSummary(BaseModel):
+    """Averages of one region."""
+
+    dice: Average
+    hd95: Average
+
+
 class ScoresFile(BaseModel):
-    """What `evaluate` writes as scores.json."""
+    """What `evaluate` writes as scores.json, as far as a page tells it."""
 
     medseg3d: str
-    scheme: str
     policy: str
-    labels: Scheme | None = None
-    regions: list[str]
+    labels: Scheme
     cases: list[ScoredCase]
-    summary: dict[str, dict[Literal["dice", "hd95", "reference_mm3", "predicted_mm3"], Average]]
+    summary: dict[str, RegionSummary]
 
-    @property
-    def found_scheme(self) -> Scheme:
-        """The scheme the file carries, or the known one of its name.
+    @model_validator(mode="after")
+    def _every_region_is_summed_up(self) -> "ScoresFile":
+        if missing := self.labels.regions.keys() - self.summary.keys():
+            raise ValueError(f"no summary of {sorted(missing)}")
+        return self
 
-        Raises:
-            ConfigError: the file carries none and no scheme has that name.
-        """
-        return self.labels or find_scheme(self.scheme)
+
+class Event(BaseModel):
+    """A line of a training's metrics.jsonl."""
+
+    event: str
+    epoch: int
+    loss: float | None = None
+    learning_rate: float | None = None
+    dice: dict[str, float | None] = {}
+    mean_dice: float | None = None
 
 
 def read_scores(path: Path) -> ScoresFile:
@@ -83,16 +95,12 @@ def read_scores(path: Path) -> ScoresFile:
         FormatError: the file is missing, no JSON, or not the scores of `evaluate`.
     """
     try:
-        return ScoresFile.model_validate_json(path.read_bytes())
+        text = path.read_bytes()
     except OSError as error:
-        raise FormatError(f"scores '{path}' cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "(top)"
         raise FormatError(
-            f"'{path}' is not a scores.json of `medseg3d evaluate`: {where}: {first['msg']}; "
-            f"{error.error_count()} fault(s) in all"
+            f"'{path}' cannot be read: {error.strerror}. Name the scores.json of an evaluation."
         ) from error
+    return _parse(ScoresFile, text, f"'{path}'")
 
 
 def read_events(path: Path) -> list[Event]:
@@ -105,16 +113,18 @@ def read_events(path: Path) -> list[Event]:
         *lines, _ = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise FormatError(
-            f"'{path}' cannot be read: {error}. Name the folder of a training, which holds it."
+            f"'{path}' cannot be read: {error}. Name the folder of a training; it is written there."
         ) from error
-    return [_event(line, f"'{path}', line {number}") for number, line in enumerate(lines, start=1)]
+    return [_parse(Event, line, f"'{path}', line {n}") for n, line in enumerate(lines, start=1)]
 
 
-def _event(line: str, source: str) -> Event:
+def _parse(model: type[Parsed], text: str | bytes, source: str) -> Parsed:
     try:
-        event = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise FormatError(f"{source}: no JSON: {error}") from error
-    if not isinstance(event, dict) or not {"event", "epoch"} <= event.keys():
-        raise FormatError(f"{source}: expected an object with 'event' and 'epoch', got {line[:80]}")
-    return event
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "(top)"
+        raise FormatError(
+            f"{source}: not as medseg3d writes it: {where}: {first['msg']} "
+            f"({error.error_count()} fault(s) in all). Write it anew."
+        ) from error

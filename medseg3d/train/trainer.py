@@ -95,14 +95,14 @@ class Trainer:
         recipe = build_recipe(config)
         self.bundle = Bundle(build_recipe_net(recipe), recipe, __version__)
         optimizer = build_optimizer(self.bundle.net, config.train)
-        self.step = 0
-        self.log = RunLog(folder / "metrics.jsonl", watch=watch)
-        if self.checkpoint.exists():
-            self.step = load_checkpoint(self.checkpoint, self.bundle.net, optimizer)
-        self.log.rewind(self.step)
         self.fabric = build_fabric(config)
         self.net, self.optimizer = self.fabric.setup(self.bundle.net, optimizer)
         self.loss = SegmentationLoss()
+        self.step = 0
+        if self.checkpoint.exists():  # after the setup, so that all of it goes to the device
+            self.step = load_checkpoint(self.checkpoint, self.bundle.net, optimizer)
+        self.log = RunLog(folder / "metrics.jsonl", watch=watch)
+        self.log.rewind(self.step)
 
     @property
     def checkpoint(self) -> Path:

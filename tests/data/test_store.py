@@ -31,10 +31,10 @@ def test_what_is_saved_is_loaded(store: Store):
 
 
 def test_arrays_of_any_memory_order_are_saved(store: Store):
-    turned = IMAGE.transpose(0, 3, 1, 2)[:, ::-1]
-    store.save("p2", "key", image_CIJK=turned, channels_IJK=CHANNELS.T)
-    np.testing.assert_array_equal(store.load("p2").image_CIJK, turned)
-    np.testing.assert_array_equal(store.load("p2").channels_IJK, CHANNELS.T)
+    image, channels = IMAGE.transpose(0, 3, 1, 2)[:, ::-1], CHANNELS.transpose(2, 0, 1)[::-1]
+    store.save("p2", "key", image_CIJK=image, channels_IJK=channels)
+    np.testing.assert_array_equal(store.load("p2").image_CIJK, image)
+    np.testing.assert_array_equal(store.load("p2").channels_IJK, channels)
 
 
 def test_voxels_are_mapped_not_read_and_cannot_be_changed(store: Store):
