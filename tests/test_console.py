@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from medseg3d import console
+from medseg3d.io.events import Event
 from medseg3d.volume import Grid
 
 Capture = pytest.CaptureFixture[str]
@@ -75,8 +76,9 @@ def test_a_laid_out_text_is_printed_as_it_is(capsys: Capture):
 
 
 def test_an_event_of_a_training_is_a_line(capsys: Capture):
-    console.show_event({"event": "epoch", "epoch": 3, "loss": 0.25, "seconds": 1.26})
-    console.show_event({"event": "validation", "dice": {"ET": 0.5, "WT": 1.0}, "mean_dice": 0.75})
+    dice = {"ET": 0.5, "WT": 1.0}
+    console.show_event(Event(event="epoch", epoch=3, step=9, loss=0.25, seconds=1.26))
+    console.show_event(Event(event="validation", epoch=3, step=9, dice=dice, mean_dice=0.75))
     assert capsys.readouterr().err.splitlines() == [
         "epoch    3   loss 0.2500   1.3 s",
         "validation Dice   ET 0.5000   WT 1.0000   mean 0.7500",

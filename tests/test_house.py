@@ -47,6 +47,8 @@ def import_all():
         import_module(name)
 
 import_all()  # whatever libraries change has happened by now
+warnings.resetwarnings()
+torch.set_num_threads(3)
 before = state()
 import_all()
 print([what for what, value in state().items() if value != before[what]])
@@ -141,6 +143,7 @@ class TestEveryModule:
         ("medseg3d.data.check", {"torch", "monai", "lightning_fabric", "matplotlib"}),
         ("medseg3d.evaluate.score", {"torch", "monai", "lightning_fabric", "matplotlib"}),
         ("medseg3d.preprocess.dataset", {"torch", "monai", "lightning_fabric", "matplotlib"}),
+        ("medseg3d.report.page", {"torch", "monai", "lightning_fabric"}),
         ("medseg3d.predict.case", {"monai", "lightning_fabric", "matplotlib"}),
     ],
 )

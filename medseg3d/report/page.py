@@ -15,11 +15,12 @@ from medseg3d import __version__
 from medseg3d.data.cases import Case, read_cases
 from medseg3d.errors import ConfigError, GridError, LabelError
 from medseg3d.io.atomic import write_atomically
+from medseg3d.io.events import read_events
 from medseg3d.io.files import read_volume
 from medseg3d.labels import LabelScheme
 from medseg3d.report.overlay import Side, clearest_channel, draw_overlay
 from medseg3d.report.plots import draw_strips, draw_training
-from medseg3d.report.sources import ScoredCase, ScoresFile, read_events, read_scores
+from medseg3d.report.sources import ScoredCase, ScoresFile, read_scores
 from medseg3d.volume import Volume
 
 MOST_OVERLAYS: Final = 40

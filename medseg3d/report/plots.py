@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from medseg3d.io.events import Event
 from medseg3d.labels import PALETTE
-from medseg3d.report.sources import Event, Measures
+from medseg3d.report.sources import Measures
 
 Points: TypeAlias = list[tuple[int, float]]
 

@@ -1,15 +1,13 @@
-"""What a page is made of: the scores of `evaluate` and the events of a training, read back."""
+"""What a page is made of: the scores of `evaluate`, read back."""
 
 from pathlib import Path
 from statistics import fmean
-from typing import Literal, TypeVar
+from typing import Literal
 
 from pydantic import BaseModel, ValidationError, model_validator
 
 from medseg3d.errors import FormatError
 from medseg3d.evaluate.schemes import Scheme
-
-Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 class Measures(BaseModel):
@@ -77,17 +75,6 @@ class ScoresFile(BaseModel):
         return self
 
 
-class Event(BaseModel):
-    """A line of a training's metrics.jsonl."""
-
-    event: str
-    epoch: int
-    loss: float | None = None
-    learning_rate: float | None = None
-    dice: dict[str, float | None] = {}
-    mean_dice: float | None = None
-
-
 def read_scores(path: Path) -> ScoresFile:
     """Read scores.json.
 
@@ -100,31 +87,12 @@ def read_scores(path: Path) -> ScoresFile:
         raise FormatError(
             f"'{path}' cannot be read: {error.strerror}. Name the scores.json of an evaluation."
         ) from error
-    return _parse(ScoresFile, text, f"'{path}'")
-
-
-def read_events(path: Path) -> list[Event]:
-    """Read the metrics.jsonl of a training; a last line that a kill cut off does not count.
-
-    Raises:
-        FormatError: the file is missing, or a line is no event.
-    """
     try:
-        *lines, _ = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FormatError(
-            f"'{path}' cannot be read: {error}. Name the folder of a training; it is written there."
-        ) from error
-    return [_parse(Event, line, f"'{path}', line {n}") for n, line in enumerate(lines, start=1)]
-
-
-def _parse(model: type[Parsed], text: str | bytes, source: str) -> Parsed:
-    try:
-        return model.model_validate_json(text)
+        return ScoresFile.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "(top)"
         raise FormatError(
-            f"{source}: not as medseg3d writes it: {where}: {first['msg']} "
+            f"'{path}': not as medseg3d writes it: {where}: {first['msg']} "
             f"({error.error_count()} fault(s) in all). Write it anew."
         ) from error

@@ -190,9 +190,9 @@ class TestSettings:
         assert "preprocess.croop: unknown key; did you mean 'crop'?" in str(refused.value)
 
     def test_a_section_is_overridden_as_a_copy(self):
-        before = TrainConfig()
+        before = TrainConfig(seed=5)
         after = override_section(before, ["epochs=3", "augment.rotation_degrees=0"])
-        assert (before.epochs, after.epochs) == (100, 3)
+        assert (before.epochs, after.epochs, after.seed) == (100, 3, 5)
         assert after.augment.rotation_degrees == 0
         assert after.model_copy(update={"epochs": 100, "augment": before.augment}) == before
 

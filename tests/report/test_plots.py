@@ -6,8 +6,9 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import pytest
 
+from medseg3d.io.events import Event
 from medseg3d.report.plots import draw_strips, draw_training
-from medseg3d.report.sources import Event, Measures
+from medseg3d.report.sources import Measures
 
 COLORS = {"WT": "#e69f00", "core": "#56b4e9"}
 
@@ -71,8 +72,10 @@ def test_names_cannot_break_out_of_a_chart() -> None:
 
 
 def test_a_training_is_drawn_as_far_as_it_was_logged() -> None:
-    epochs = [Event(event="epoch", epoch=n, loss=1 / n, learning_rate=0.1) for n in (1, 2, 3)]
-    look = Event(event="validation", epoch=2, dice={"WT": 0.8, "ET": None}, mean_dice=0.8)
+    epochs = [
+        Event(event="epoch", epoch=n, step=n, loss=1 / n, learning_rate=0.1) for n in (1, 2, 3)
+    ]
+    look = Event(event="validation", epoch=2, step=2, dice={"WT": 0.8, "ET": None}, mean_dice=0.8)
     assert draw_training([]) == {}
     assert [*draw_training(epochs)] == ["Training loss", "Learning rate"]
     charts = draw_training([*epochs, look])

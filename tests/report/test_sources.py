@@ -1,4 +1,4 @@
-"""What is read back for a page: scores and events, or a plain word about what is wrong."""
+"""What is read back for a page: scores, or a plain word about what is wrong."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medseg3d.errors import FormatError
-from medseg3d.report.sources import Measures, read_events, read_scores
+from medseg3d.report.sources import Measures, read_scores
 
 
 def damaged(evaluation: Path, folder: Path, **changes: object) -> Path:
@@ -58,26 +58,3 @@ def test_a_lost_key_is_named_with_its_path(evaluation: Path, tmp_path: Path) -> 
 def test_a_region_without_summary_is_refused(evaluation: Path, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"no summary of \['ET', 'TC', 'WT'\]"):
         read_scores(damaged(evaluation, tmp_path, summary={}))
-
-
-def test_events_are_read_up_to_where_a_kill_cut_off(evaluation: Path) -> None:
-    events = read_events(evaluation / "run" / "metrics.jsonl")
-    assert [(event.event, event.epoch) for event in events] == [
-        ("epoch", 1),
-        ("epoch", 2),
-        ("validation", 2),
-    ]
-    assert events[0].loss == 1.2
-    assert events[2].dice == {"WT": 0.8}
-
-
-def test_a_folder_without_a_log_is_no_training(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=r"metrics.jsonl' cannot be read.*folder of a training"):
-        read_events(tmp_path / "metrics.jsonl")
-
-
-def test_a_damaged_line_is_named_by_its_number(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"event": "epoch", "epoch": 1}\n{"event": "epoch"}\n')
-    with pytest.raises(FormatError, match=r"line 2: not as medseg3d writes it: epoch: Field req"):
-        read_events(path)
