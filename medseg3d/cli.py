@@ -111,22 +111,19 @@ def check(
     run = load_config(config, settings)
     cases = find_cases(run.data)
     split = split_cases(cases, run.data.split, folder=run.data.folder)
+    nonfinite = run.preprocess.nonfinite
     with progress_bars() as progress:
         checked = []
-        for case in check_cases(cases, run.data.labels):
+        for case in check_cases(cases, run.data.labels, nonfinite=nonfinite):
             checked.append(case)
             progress("checking", len(checked), len(cases))
     faulty = [case for case in checked if case.faults]
     if json:
         print_json(checked)
     else:
-        columns = [
-            "case",
-            "grid",
-            *(f"voxels of {name}" for name in run.data.labels.values.values()),
-        ]
-        rows = [(case.id, case.grid or "", *case.voxels.values()) for case in checked]
-        print_table("Cases", columns, rows)
+        names = [*run.data.labels.values.values()]
+        rows = [case.row(names) for case in checked]
+        print_table("Cases", ["case", "shape", "spacing mm", "axes", *names], rows)
     for case in faulty:
         say_error(f"case '{case.id}': " + "; ".join(case.faults))
     say(

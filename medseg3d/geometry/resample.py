@@ -66,8 +66,8 @@ def resample_volume(
     grids are one, the array is given back as it is.
 
     Raises:
-        ConfigError: not exactly one of `spacing_mm` and `grid`, an impossible spacing, or an
-            unknown interpolation.
+        ConfigError: not exactly one of `spacing_mm` and `grid`, an impossible spacing, an unknown
+            interpolation, or a B-spline along an axis of two voxels.
     """
     if interpolation not in INTERPOLATORS:
         raise ConfigError(f"interpolation '{interpolation}' is none of {', '.join(INTERPOLATORS)}")
@@ -77,6 +77,12 @@ def resample_volume(
         raise ConfigError("resample_volume takes either spacing_mm or grid, got both or neither")
     if grid_difference(volume.grid, grid) is None:
         return Volume(volume.array_CIJK, grid.affine)
+    if interpolation == "bspline" and 2 in volume.shape_IJK:
+        # SimpleITK 2.5 reads foreign memory there: other values, or NaN, at each call
+        raise ConfigError(
+            f"no B-spline goes through an axis of two voxels, got {volume.grid}; "
+            "choose interpolation 'linear'"
+        )
     keep = interpolation == "nearest" and volume.array_CIJK.dtype.kind in "iu"
     dtype = volume.array_CIJK.dtype if keep else np.dtype(np.float32)
     resampled = np.empty((volume.num_channels, *grid.shape_IJK), dtype=dtype)

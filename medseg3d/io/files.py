@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -26,13 +26,16 @@ WRITERS: Final = {
 
 Entry = TypeVar("Entry")
 
+Nonfinite: TypeAlias = Literal["refuse", "zero", "keep"]
+"""What to do with NaN and infinity."""
+
 log = logging.getLogger(__name__)
 
 
 def read_volume(
     source: str | Path | Sequence[str | Path],
     *,
-    nonfinite: Literal["refuse", "zero", "keep"] = "refuse",
+    nonfinite: Nonfinite = "refuse",
     fourth_axis: Literal["refuse", "channels"] = "refuse",
 ) -> Volume:
     """Read a volume from one file, or from one file per channel, in order.

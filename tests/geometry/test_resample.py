@@ -153,3 +153,9 @@ def test_labels_at_the_border_and_beyond_the_target():
     back[0, 3] = 2.5
     mirrored = resample_label_map(label_map, source, Grid((5, 1, 1), back))
     np.testing.assert_array_equal(mirrored.ravel(), [0, 0, 0, 2, 0])
+
+
+def test_no_b_spline_goes_through_an_axis_of_two_voxels():
+    volume = Volume(np.ones((1, 9, 2, 9), np.float32), np.eye(4))
+    with pytest.raises(ConfigError, match=r"axis of two voxels, got 9×2×9.*choose .*'linear'"):
+        resample_volume(volume, spacing_mm=(0.5, 1.0, 1.0), interpolation="bspline")
