@@ -1,5 +1,6 @@
 """The command line: one function a verb, imports inside, no logic."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +42,8 @@ NO_SETTINGS: list[str] = []
 
 def main() -> None:
     """Run the command line; exit code 0 ok, 1 some cases failed, 2 wrong use, 3 a fault of ours."""
+    # threads that wait sleep: spinning, they burn other jobs' time on a shared machine, and ours
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     show_warnings()
     try:
         app()
