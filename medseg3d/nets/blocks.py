@@ -26,7 +26,8 @@ SQUEEZE: Final = 16
 """Squeeze-and-excitation narrows the channels by this factor (Hu et al., 2018) ..."""
 
 MOBILE_SQUEEZE: Final = 4
-"""... and in a mobile unit by this one (Howard et al., 2019)."""
+MOBILE_LEAST: Final = 8
+"""... and in a mobile unit by this factor, but not to fewer channels (Howard et al., 2019)."""
 
 ACTIVATIONS: Final[dict[Activation, Callable[[], nn.Module]]] = {
     "relu": lambda: nn.ReLU(inplace=True),
@@ -134,23 +135,9 @@ class UpLevel(nn.Module):
         return self.body(self.fuse(self.skip(skip), self.up(deeper)))
 
 
-def concat(
-    skip: Float[Tensor, "B S *spatial"], up: Float[Tensor, "B U *spatial"]
-) -> Float[Tensor, "B C *spatial"]:
-    """Stack the channels, the skip's first."""
-    return torch.cat((skip, up), dim=1)
-
-
-def concat_up_first(
-    skip: Float[Tensor, "B S *spatial"], up: Float[Tensor, "B U *spatial"]
-) -> Float[Tensor, "B C *spatial"]:
-    """Stack the channels, the up-sampled first."""
-    return torch.cat((up, skip), dim=1)
-
-
 FUSIONS: Final[dict[Fusion, Callable[[Tensor, Tensor], Tensor]]] = {
-    "concat": concat,
-    "concat_up_first": concat_up_first,
+    "concat": lambda skip, up: torch.cat((skip, up), dim=1),
+    "concat_up_first": lambda skip, up: torch.cat((up, skip), dim=1),
     "add": torch.add,
 }
 
@@ -201,7 +188,7 @@ def build_mobile_unit(
     build, ones, active = partial(build_conv, style=style), style.ones, style.last_activation
     body = nn.Sequential(
         build(in_channels, in_channels, kernel=kernel, stride=stride, groups=in_channels),
-        build_squeeze_excite(in_channels, style=style, squeeze=MOBILE_SQUEEZE),
+        build_squeeze_excite(in_channels, style=style, squeeze=MOBILE_SQUEEZE, least=MOBILE_LEAST),
         build(in_channels, out_channels, kernel=ones, stride=ones, active=active),
     )
     return _beside_shortcut(body, in_channels, out_channels, style=style, stride=stride)
@@ -223,9 +210,11 @@ def _beside_shortcut(
     return ResidualUnit(body, shortcut, activation=activation)
 
 
-def build_squeeze_excite(channels: int, *, style: Style, squeeze: int = SQUEEZE) -> SqueezeExcite:
+def build_squeeze_excite(
+    channels: int, *, style: Style, squeeze: int = SQUEEZE, least: int = 1
+) -> SqueezeExcite:
     """Build mean over all voxels, narrow, ReLU, widen, sigmoid, as the gate of each channel."""
-    narrow = max(1, channels // squeeze)
+    narrow = max(least, channels // squeeze)
     gate = nn.Sequential(
         style.ops.global_pool(1),
         style.ops.conv(channels, narrow, 1),

@@ -31,10 +31,9 @@ class ForeignNet(nn.Module):
         """
         require_fit(image, in_channels=self.in_channels, divisor=self.divisor)
         given = self.net(image)
-        stacked = isinstance(given, Tensor) and given.ndim > image.ndim  # DynUNet: (B, heads, …)
-        outputs = [given] if isinstance(given, Tensor) and not stacked else [*given]
-        if stacked:
-            outputs = [*given.unbind(1)]
+        outputs = [given] if isinstance(given, Tensor) else [*given]
+        if outputs[0].ndim > image.ndim:  # DynUNet stacks its heads behind the batch
+            outputs = [*outputs[0].unbind(1)]
         return outputs if self.training and len(outputs) > 1 else outputs[0]
 
 
@@ -53,6 +52,8 @@ def build_monai(
         nearest = get_close_matches(config.name, networks, n=1)
         hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
         raise ConfigError(f"MONAI has no network called '{config.name}'{hint}")
+    if "PlusPlus" in config.name and config.arguments.get("deep_supervision"):
+        raise ConfigError("MONAI's UNet++ lists its shallowest head first; use 'unetplusplus'")
     try:
         net = networks[config.name](
             spatial_dims=spatial_dims,

@@ -27,16 +27,16 @@ NETS: Final[dict[str, NetworkConfig]] = {
 MONAI: Final = "monai/"
 """What the name of a network of MONAI's begins with."""
 
-BLOCKS: Final = {
-    "unet": Blocks(build_conv, build_conv),
-    "resunet_shortcut": Blocks(build_residual_unit, build_conv),
-    "resunet": Blocks(build_residual_unit, build_residual_unit),
-    "resunet_linear": Blocks(build_residual_unit, build_residual_unit),
-    "unetplusplus": Blocks(build_conv, build_conv),
-    "resunetplusplus": Blocks(build_residual_unit, build_residual_unit),
-    "resenc_m": Blocks(build_residual_unit, build_conv),
-    "resenc_l": Blocks(build_residual_unit, build_conv),
-    "mobile_resunet": Blocks(build_mobile_unit, build_mobile_unit),
+BLOCKS: Final[dict[str, Blocks]] = {
+    "unet": (build_conv, build_conv),
+    "resunet_shortcut": (build_residual_unit, build_conv),
+    "resunet": (build_residual_unit, build_residual_unit),
+    "resunet_linear": (build_residual_unit, build_residual_unit),
+    "unetplusplus": (build_conv, build_conv),
+    "resunetplusplus": (build_residual_unit, build_residual_unit),
+    "resenc_m": (build_residual_unit, build_conv),
+    "resenc_l": (build_residual_unit, build_conv),
+    "mobile_resunet": (build_mobile_unit, build_mobile_unit),
 }
 """Kind of network -> what its levels are made of."""
 

@@ -6,7 +6,7 @@ level + step = L, a nested network (UNet++) all with level + step <= L.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -82,8 +82,12 @@ class UNet(nn.Module):
         """Compute a level or node, keeping its inside for the gradients or not."""
         if not (self.checkpointing and self.training):
             return part(*features)
-        repeat = partial(_repeat_contexts, part)
-        return checkpoint(part, *features, use_reentrant=False, context_fn=repeat)
+        return checkpoint(
+            part,
+            *features,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), _unmoved_statistics(part)),  # first, repeated
+        )
 
     def _require_neighbours(self, image: Float[Tensor, "B C *spatial"]) -> None:
         """Refuse what would leave a norm with nothing to average over."""
@@ -123,34 +127,25 @@ def require_fit(
         )
 
 
-def _repeat_contexts(
-    part: nn.Module,
-) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Give the contexts of a first computation and of its repetition."""
-    return nullcontext(), _unmoved_statistics(part)
-
-
 @contextmanager
 def _unmoved_statistics(part: nn.Module) -> Iterator[None]:
     """Let no batch norm count the same batch twice."""
     norms = [module for module in part.modules() if isinstance(module, BATCH_NORMS)]
+    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
-    yield
-    for norm in norms:
-        norm.track_running_stats = True
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, momentum, count in kept:
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 BlockBuilder: TypeAlias = Callable[..., nn.Module]
 """`(in_channels, out_channels, *, style, kernel, stride)` -> a block that divides by the stride."""
 
-
-@dataclass(frozen=True, slots=True)
-class Blocks:
-    """What the levels of encoder and decoder are made of."""
-
-    encoder: BlockBuilder
-    decoder: BlockBuilder
+Blocks: TypeAlias = tuple[BlockBuilder, BlockBuilder]
+"""What the levels of the encoder and of the decoder are made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +214,7 @@ def build_encoder(plan: Plan, in_channels: int) -> list[nn.Sequential]:
 def build_encoder_level(plan: Plan, level: Level, *, in_channels: int) -> nn.Sequential:
     """Build blocks; before them goes a pooling, or into the first one the stride."""
     style = plan.style
-    build = partial(
-        plan.blocks.encoder, out_channels=level.channels, style=style, kernel=level.kernel
-    )
+    build = partial(plan.blocks[0], out_channels=level.channels, style=style, kernel=level.kernel)
     pooled = plan.config.downsampling == "pool" and level.stride != style.ones
     return nn.Sequential(
         *([style.ops.max_pool(level.stride)] if pooled else []),
@@ -249,7 +242,7 @@ def build_node(plan: Plan, at: int, *, num_skips: int) -> UpLevel:
     if config.skip_fusion == "add":
         skip.append(style.ops.conv(skip_channels, level.channels, 1))
     fused = level.channels if config.skip_fusion == "add" else skip_channels + up_channels
-    build = partial(plan.blocks.decoder, out_channels=level.channels, style=style)
+    build = partial(plan.blocks[1], out_channels=level.channels, style=style)
     widths = [fused] + [level.channels] * (level.decoder_blocks - 1)
     body = [build(width, kernel=level.kernel, stride=style.ones) for width in widths]
     return UpLevel(up, skip, fuse=FUSIONS[config.skip_fusion], body=nn.Sequential(*body))

@@ -79,17 +79,17 @@ class PlainNet:
         same = x.shape[1] == channels
         return (body + (x if same else self.conv(x, channels, 1, bias=True))).clamp(min=0)
 
-    def excite(self, x: Tensor, squeeze: int) -> Tensor:
+    def excite(self, x: Tensor, narrow: int) -> Tensor:
         mean = x.flatten(2).mean(2).reshape(*x.shape[:2], *[1] * (x.ndim - 2))
-        narrow = self.conv(mean, max(1, x.shape[1] // squeeze), 1, bias=True).clamp(min=0)
-        return x / (1 + torch.exp(-self.conv(narrow, x.shape[1], 1, bias=True)))
+        squeezed = self.conv(mean, narrow, 1, bias=True).clamp(min=0)
+        return x / (1 + torch.exp(-self.conv(squeezed, x.shape[1], 1, bias=True)))
 
     def mobile_unit(self, x: Tensor, channels: int) -> Tensor:
         layer = self.take(x.shape[1], 1, *[3] * (x.ndim - 2))
         convolve = functional.conv2d if x.ndim == 4 else functional.conv3d
         each = [convolve(x[:, [c]], layer.weight[[c]], padding=1) for c in range(x.shape[1])]
         body = hard_swish(self.batch_norm(torch.cat(each, 1)))
-        body = self.conv_norm(self.excite(body, 4), channels, 1)
+        body = self.conv_norm(self.excite(body, max(8, body.shape[1] // 4)), channels, 1)
         return body + (x if x.shape[1] == channels else self.conv_norm(x, channels, 1))
 
 
@@ -149,7 +149,9 @@ def plain_resunet(net: PlainNet, x: Tensor) -> list[Tensor]:
 
 
 def plain_resunet_se(net: PlainNet, x: Tensor) -> list[Tensor]:
-    return added(net, x, net.residual_unit, lambda skip: net.excite(skip, 16))
+    return added(
+        net, x, net.residual_unit, lambda skip: net.excite(skip, max(1, skip.shape[1] // 16))
+    )
 
 
 def plain_mobile_resunet(net: PlainNet, x: Tensor) -> list[Tensor]:
@@ -336,10 +338,11 @@ def count_resunetplusplus(widths: tuple[int, ...], dims: int, inputs: int, outpu
 
 
 def count_mobile_resunet(widths: tuple[int, ...], dims: int, inputs: int, outputs: int) -> int:
-    """Count by hand: depthwise, gate of a quarter, 1×1, and a shortcut where i is not o."""
+    """Count by hand: depthwise, gate of a quarter or 8, 1×1, and a shortcut where i is not o."""
 
     def unit(i: int, o: int) -> int:
-        gate = 2 * i * (i // 4) + i // 4 + i
+        narrow = max(8, i // 4)
+        gate = 2 * i * narrow + narrow + i
         return i * 3**dims + 2 * i + gate + (i + 2) * o + (i != o) * (i + 2) * o
 
     stem = widths[0] * (inputs * 3**dims + 2)
