@@ -253,7 +253,7 @@ def info(
     what: Annotated[str, typer.Argument(help="A volume, a bundle, or a network's name.")],
     json: Json = False,
 ) -> None:
-    """Say what a file or a network is.
+    """Say what a file is, or a network: levels, parameters, operations and memory for a tile.
 
     Example: `medseg3d info model.safetensors`
     """

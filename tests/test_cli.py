@@ -190,12 +190,14 @@ def test_check_lists_every_fault_at_once(run: Run, tmp_path: Path) -> None:
     assert "3 with faults" in ended.err
 
 
-@pytest.mark.parametrize("what", ["unet", "resunet"])
+@pytest.mark.parametrize("what", ["unet", "resunet", "unetplusplus", "mobile_resunet"])
 def test_info_describes_networks(run: Run, what: str) -> None:
     facts = json.loads(run("info", what, "--json").out)
 
     assert facts["kind"] == what
     assert facts["parameters_3d"] > facts["parameters_2d"]
+    assert facts["tflops_3d"] > 0
+    assert facts["activations_gib_3d"] > 0
 
 
 def test_info_describes_volumes_and_bundles(run: Run, model: Path, scans: Path) -> None:
