@@ -12,13 +12,10 @@ demo: $(VENV)/.demo  ## Install, then train, predict, evaluate and report on pha
 	$(BIN)/medseg3d demo --out demo-out
 
 test: $(VENV)/.test lint  ## Install the test tools, then check everything that CI checks.
-	$(BIN)/coverage erase
-	$(BIN)/pytest --cov --cov-report=
-	$(BIN)/coverage combine --quiet --append 2>/dev/null || true
-	$(BIN)/coverage report
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --cov
 
 quick: $(VENV)/.test lint  ## The same without slow tests and coverage, in at most 90 s.
-	$(BIN)/pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto -m "not slow"
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from medseg3d import __version__
 from medseg3d.console import (
     print_facts,
     print_json,
@@ -19,7 +20,6 @@ from medseg3d.console import (
 from medseg3d.errors import MedSegError
 
 app = typer.Typer(
-    help="Train, predict, evaluate and report medical segmentations. Not a medical device.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -32,6 +32,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 Out = Annotated[Path, typer.Option("--out", help="Folder for the result; made if need be.")]
 INPUT = "Files (one per channel, or one per case), folders of cases, or a CSV."
 SCHEME = "Name (brats2023, hippocampus, …) or YAML; without it every value is a region."
+RUN = "Folder of the run; runs/NAME-OF-THE-YAML if left out."
+SCORES = "Folder for scores.json and scores.csv; only printed if left out."
 IMAGES = "CSV with the images to draw on; a training's own cases are known."
 NO_SETTINGS: list[str] = []
 
@@ -47,6 +49,23 @@ def main() -> None:
     except KeyboardInterrupt:
         say_error("stopped")
         raise SystemExit(130) from None
+
+
+def show_version(asked: bool) -> bool:
+    """Print the version and end."""
+    if asked:
+        print_text(f"medseg3d {__version__}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train, predict, evaluate and report medical segmentations. Not a medical device."""
 
 
 @app.command()
@@ -92,22 +111,19 @@ def check(
     run = load_config(config, settings)
     cases = find_cases(run.data)
     split = split_cases(cases, run.data.split, folder=run.data.folder)
+    nonfinite = run.preprocess.nonfinite
     with progress_bars() as progress:
         checked = []
-        for case in check_cases(cases, run.data.labels):
+        for case in check_cases(cases, run.data.labels, nonfinite=nonfinite):
             checked.append(case)
             progress("checking", len(checked), len(cases))
     faulty = [case for case in checked if case.faults]
     if json:
         print_json(checked)
     else:
-        columns = [
-            "case",
-            "grid",
-            *(f"voxels of {name}" for name in run.data.labels.values.values()),
-        ]
-        rows = [(case.id, case.grid or "", *case.voxels.values()) for case in checked]
-        print_table("Cases", columns, rows)
+        names = [*run.data.labels.values.values()]
+        rows = [case.row(names) for case in checked]
+        print_table("Cases", ["case", "shape", "spacing mm", "axes", *names], rows)
     for case in faulty:
         say_error(f"case '{case.id}': " + "; ".join(case.faults))
     say(
@@ -120,7 +136,7 @@ def check(
 @app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="The YAML of a run.")],
-    out: Out,
+    out: Annotated[Path | None, typer.Option("--out", help=RUN)] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was cut off.")
     ] = False,
@@ -135,6 +151,7 @@ def train(
     from medseg3d.train.trainer import train_run
 
     run = load_config(config, settings)
+    out = out or Path("runs") / config.stem
     with progress_bars() as progress:
         trained = train_run(run, out, resume=resume, watch=show_event, progress=progress)
     if json:
@@ -179,7 +196,7 @@ def predict(
 def evaluate(
     predicted: Annotated[Path, typer.Argument(help="Folder of label maps, or one.")],
     reference: Annotated[Path, typer.Argument(help="Folder, table (.csv), or one label map.")],
-    out: Out,
+    out: Annotated[Path | None, typer.Option("--out", help=SCORES)] = None,
     scheme: Annotated[str | None, typer.Option("--scheme", help=SCHEME)] = None,
     settings: Set = NO_SETTINGS,
     json: Json = False,
@@ -202,7 +219,8 @@ def evaluate(
             workers=config.workers,
             progress=lambda done, total: progress("scoring", done, total),
         )
-    write_scores(scores, out)
+    if out:
+        write_scores(scores, out)
     for case in scores.failed:
         say_error(f"case '{case.pair.case}': {case.reason}")
     if json:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -15,11 +15,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+if TYPE_CHECKING:
+    from medseg3d.io.events import Event
+
 Report: TypeAlias = Callable[[str, int, int], None]
 """Called with what is being done, the number done, and the number in all."""
 
-out = Console()
-err = Console(stderr=True)
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
 
 
 def show_warnings() -> None:
@@ -38,13 +41,13 @@ def say_error(text: str) -> None:
     err.print(f"[bold red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
-def show_event(event: Mapping[str, Any]) -> None:
+def show_event(event: "Event") -> None:
     """Tell the user of one event of a training."""
-    if event["event"] == "epoch":
-        say(f"epoch {event['epoch']:4d}   loss {event['loss']:.4f}   {event['seconds']:.1f} s")
+    if event.event == "epoch":
+        say(f"epoch {event.epoch:4d}   loss {event.loss:.4f}   {event.seconds:.1f} s")
     else:
-        dice = "   ".join(f"{region} {value:.4f}" for region, value in event["dice"].items())
-        say(f"{event['event']} Dice   {dice}   mean {event['mean_dice']:.4f}")
+        dice = "   ".join(f"{region} {value:.4f}" for region, value in event.dice.items())
+        say(f"{event.event} Dice   {dice}   mean {event.mean_dice:.4f}")
 
 
 def print_json(content: Any) -> None:

@@ -9,10 +9,10 @@ from medseg3d.config.load import load_config
 from medseg3d.data.cases import find_inputs, write_cases
 from medseg3d.data.phantom import write_phantoms
 from medseg3d.evaluate.score import Scores, score_cases, write_scores
+from medseg3d.io.events import Event
 from medseg3d.nets.bundle import load_bundle
 from medseg3d.predict.case import predict_cases
 from medseg3d.report.page import write_report
-from medseg3d.train.log import Event
 from medseg3d.train.trainer import Progress, train_run
 
 QUICKSTART: Final = Path(__file__).parent / "config" / "quickstart.yaml"

@@ -37,7 +37,7 @@ class LabelScheme(BaseModel):
     """Value in the file -> its name; 0 is background and not listed."""
     regions: dict[str, tuple[Value, ...]] = {}
     """Region -> the values it is made of; regions may overlap."""
-    colors: dict[str, str] = {}
+    colors: dict[str, Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]] = {}
     """Region -> colour as #rrggbb; others take the palette in order."""
 
     @model_validator(mode="after")

@@ -99,6 +99,8 @@ class Volume:
                 f"a Volume's array has four axes (channel, I, J, K), got shape "
                 f"{np.shape(self.array_CIJK)}; add a channel axis with array[np.newaxis]"
             )
+        if np.shape(self.array_CIJK)[0] == 0:
+            raise GridError("a Volume has at least one channel, got none")
         object.__setattr__(self, "array_CIJK", np.asarray(self.array_CIJK))
         object.__setattr__(self, "affine", self.grid.affine)
 

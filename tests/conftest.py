@@ -1,17 +1,20 @@
 """Fixtures that every test may use."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import jaxtyping
 import pytest
-import torch
 
 from medseg3d.config.network import ResUNetConfig
 from medseg3d.config.predict import PredictConfig
 from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.config.recipe import Recipe
 from medseg3d.labels import LabelScheme
-from medseg3d.nets.bundle import Bundle, build_recipe_net
+
+if TYPE_CHECKING:
+    from medseg3d.nets.bundle import Bundle
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -37,12 +40,23 @@ def brats(shared_data: Path) -> Path:
 
 
 @pytest.fixture
-def build_bundle() -> Callable[..., Bundle]:
+def unchecked() -> Iterator[None]:
+    """Let wrong types through to the code, as they get through where nothing is type-checked."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def build_bundle() -> "Callable[..., Bundle]":
     """Give a function that builds a small untrained bundle of any channels and labels."""
+    import torch
+
+    from medseg3d.nets.bundle import Bundle, build_recipe_net
 
     def build(
         *channels: str, spatial_dims: int = 3, tile: int = 32, **preprocess: object
-    ) -> Bundle:
+    ) -> "Bundle":
         recipe = Recipe(
             images={channel: "{case}/" + channel + "*.nii.gz" for channel in channels},
             labels=LabelScheme(values={1: "one", 4: "four"}),

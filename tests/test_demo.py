@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medseg3d.demo import run_demo
-from medseg3d.train.log import read_events
+from medseg3d.io.events import read_events
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["train.epochs=1", "train.steps_per_epoch=2", "train.device=cpu", "predict.device=cpu"]
@@ -26,7 +26,7 @@ def test_the_demo_leaves_what_it_names_and_goes_on_where_it_stopped(tmp_path: Pa
         assert path.exists()
     assert [case.status for case in demo.scores.cases] == ["scored"] * 5
     assert [*demo.scores.scheme.regions] == ["WT", "TC", "ET"]
-    assert [e["event"] for e in read_events(tmp_path / "run" / "metrics.jsonl")] == ["epoch", "end"]
+    assert [e.event for e in read_events(tmp_path / "run" / "metrics.jsonl")] == ["epoch", "end"]
     page = demo.report.read_text()
     assert all(case.pair.case in page for case in demo.scores.cases)
     assert again.scores.to_dict()["summary"] == demo.scores.to_dict()["summary"]

@@ -1,8 +1,5 @@
 """Grids and volumes: what is derived from the affine, and what is no grid."""
 
-from collections.abc import Iterator
-
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -11,14 +8,6 @@ from medseg3d.volume import Grid, Volume, grid_difference, require_one_grid, wor
 
 SHIFT = np.array([[1, 0, 0, 9], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
 LPS = np.array([[-2, 0, 0, 10], [0, -3, 0, 20], [0, 0, 4, -30], [0, 0, 0, 1.0]])
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Let wrong types through to the code, as they get through where nothing is type-checked."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def test_spacing_orientation_and_voxel_size_come_from_the_affine():

@@ -2,13 +2,14 @@
 
 from pydantic import PositiveInt
 
+from medseg3d.config.data import Pattern
 from medseg3d.config.section import Section
 
 
 class EvaluateConfig(Section):
     """Pairing and work; what the numbers mean is said by the scheme."""
 
-    reference: str | None = None
+    reference: Pattern | None = None
     """Where references lie below their folder, such as `{case}/{case}-seg.nii.gz`; null tries the
     layouts of BraTS, nnU-Net and plain folders."""
     workers: PositiveInt = 1

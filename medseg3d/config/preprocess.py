@@ -1,16 +1,26 @@
 """What is done to a volume before a network sees it."""
 
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import PositiveFloat
+from pydantic import AfterValidator, PositiveFloat
 
 from medseg3d.config.section import Section
+
+
+def _names_each_axis_once(orientation: str) -> str:
+    named = [axis for letter in orientation for axis in ("LR", "PA", "IS") if letter in axis]
+    if sorted(named) != ["IS", "LR", "PA"] or len(orientation) != 3:
+        raise ValueError("an orientation is one letter each of L/R, P/A and I/S, such as RAS")
+    return orientation
+
+
+Orientation: TypeAlias = Annotated[str, AfterValidator(_names_each_axis_once)]
 
 
 class PreprocessConfig(Section):
     """Reorient, crop, resample, normalise; all of it is undone on the way back."""
 
-    orientation: str | None = "RAS"
+    orientation: Orientation | None = "RAS"
     """Axis order and directions the network is fed in; null keeps the file's own."""
     crop: Literal["none", "nonzero"] = "none"
     """`nonzero` cuts away the border in which every channel is 0 (skull-stripped brains)."""

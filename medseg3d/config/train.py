@@ -2,7 +2,14 @@
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 
 from medseg3d.config.section import Section
 
@@ -26,6 +33,13 @@ class AugmentConfig(Section):
     """How often each channel is scaled by a factor of 0.75 to 1.25."""
     gamma_probability: float = Field(default=0.15, ge=0, le=1)
     """How often each channel's grey scale is bent by a gamma of 0.7 to 1.5."""
+
+    @field_validator("mirror_axes")
+    @classmethod
+    def _each_axis_once(cls, axes: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(axes)) < len(axes):
+            raise ValueError("an axis is named twice")
+        return axes
 
 
 class TrainConfig(Section):

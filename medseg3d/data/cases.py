@@ -96,7 +96,7 @@ def find_inputs(inputs: Sequence[Path], images: Mapping[str, str]) -> list[Case]
             cases += _cases_in_table(path, images)
     cases += _cases_of_files(files, images)
     names = [case.id for case in cases]
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
+    if doubled := _doubled(names):
         raise ConfigError(
             f"two inputs are called {', '.join(doubled)}: their results would be one file. "
             "Segment them into different folders."
@@ -115,16 +115,19 @@ def read_cases(table: Path) -> list[Case]:
     """
     try:
         with table.open(newline="", encoding="utf-8-sig") as stream:  # Excel writes a mark
-            rows = list(csv.DictReader(stream))
+            reader = csv.DictReader(stream)
+            rows, columns = list(reader), [*(reader.fieldnames or [])]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FormatError(f"'{table}' cannot be read as a table: {error}") from error
     if not rows or any(not row.get("case") for row in rows):
         raise FormatError(
             f"'{table}' needs a column 'case', filled in every row, one column per channel and "
-            f"optionally 'reference'; it has {len(rows)} rows, columns {[*rows[0]] if rows else []}"
+            f"optionally 'reference'; it has {len(rows)} rows, columns {columns}"
         )
+    if doubled := _doubled(columns):
+        raise FormatError(f"'{table}' has more than one column {', '.join(doubled)}")
     names = [row["case"] for row in rows]
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
+    if doubled := _doubled(names):
         raise FormatError(f"'{table}' names {', '.join(doubled)} more than once")
     if paths := [name for name in names if "/" in name]:
         raise FormatError(
@@ -263,6 +266,10 @@ def _case_of_row(row: Mapping[str, str], folder: Path) -> Case:
     }
     reference = paths.pop("reference", None)
     return Case(row["case"], paths, reference)
+
+
+def _doubled(names: Sequence[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
 
 
 def _contents(folder: Path) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from medseg3d.data.cases import Case
 from medseg3d.errors import MedSegError
-from medseg3d.io.files import read_label_map, read_volume
+from medseg3d.io.files import Nonfinite, read_label_map, read_volume
 from medseg3d.labels import LabelScheme
 from medseg3d.volume import Grid, require_one_grid
 
@@ -22,24 +22,35 @@ class CheckedCase:
     """Voxels of each labelled value, by the value's name."""
     faults: tuple[str, ...]
 
+    def row(self, names: Sequence[str]) -> tuple[str | int, ...]:
+        """Give name, shape, spacing, axes, and the voxels of each named value; "" if unknown."""
+        shape, spacing, axes = "", "", ""
+        if self.grid:
+            shape = "×".join(map(str, self.grid.shape_IJK))
+            spacing = "×".join(f"{s:.3g}" for s in self.grid.spacing_mm)
+            axes = self.grid.orientation
+        return self.id, shape, spacing, axes, *(self.voxels.get(name, "") for name in names)
 
-def check_cases(cases: Sequence[Case], labels: LabelScheme) -> Iterator[CheckedCase]:
+
+def check_cases(
+    cases: Sequence[Case], labels: LabelScheme, *, nonfinite: Nonfinite = "refuse"
+) -> Iterator[CheckedCase]:
     """Read every file of every case: damaged files, grids that differ, values out of the scheme.
 
     An image of one single value and a reference without any label count as faults: a network
-    learns nothing from them.
+    learns nothing from them; so do NaN and infinity unless `nonfinite` says otherwise.
     """
     for case in cases:
-        yield _check_case(case, labels)
+        yield _check_case(case, labels, nonfinite)
 
 
-def _check_case(case: Case, labels: LabelScheme) -> CheckedCase:
+def _check_case(case: Case, labels: LabelScheme, nonfinite: Nonfinite) -> CheckedCase:
     faults: list[str] = []
     grids: dict[str, Grid] = {}
     voxels: dict[str, int] = {}
     for channel, path in case.images.items():
         try:
-            volume = read_volume(path)
+            volume = read_volume(path, nonfinite=nonfinite)
         except MedSegError as error:
             faults.append(f"{channel}: {error}")
             continue

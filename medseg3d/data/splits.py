@@ -1,6 +1,7 @@
 """Which cases train a network and which judge it."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 from medseg3d.config.data import SplitConfig
 from medseg3d.data.cases import Case
 from medseg3d.errors import ConfigError, FormatError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ def split_cases(cases: Sequence[Case], split: SplitConfig, *, folder: Path) -> S
         order = np.random.default_rng(split.seed).permutation(len(cases))
         held_out = {cases[n].id for n in order[split.fold :: split.num_folds]}
         trained = {case.id for case in cases} - held_out
+    if unlisted := len({case.id for case in cases} - trained - held_out):
+        log.warning("'%s': %d cases are in neither list and left out", folder, unlisted)
     if both := sorted(trained & held_out):
         raise ConfigError(f"data.split: {', '.join(both[:5])} in both training and validation")
     if not trained or not held_out:

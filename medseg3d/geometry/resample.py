@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Final, Literal
 
 import numpy as np
-import SimpleITK
 from jaxtyping import Integer, Shaped
 from scipy.ndimage import find_objects
 
@@ -67,8 +66,8 @@ def resample_volume(
     grids are one, the array is given back as it is.
 
     Raises:
-        ConfigError: not exactly one of `spacing_mm` and `grid`, an impossible spacing, or an
-            unknown interpolation.
+        ConfigError: not exactly one of `spacing_mm` and `grid`, an impossible spacing, an unknown
+            interpolation, or a B-spline along an axis of two voxels.
     """
     if interpolation not in INTERPOLATORS:
         raise ConfigError(f"interpolation '{interpolation}' is none of {', '.join(INTERPOLATORS)}")
@@ -78,6 +77,12 @@ def resample_volume(
         raise ConfigError("resample_volume takes either spacing_mm or grid, got both or neither")
     if grid_difference(volume.grid, grid) is None:
         return Volume(volume.array_CIJK, grid.affine)
+    if interpolation == "bspline" and 2 in volume.shape_IJK:
+        # SimpleITK 2.5 reads foreign memory there: other values, or NaN, at each call
+        raise ConfigError(
+            f"no B-spline goes through an axis of two voxels, got {volume.grid}; "
+            "choose interpolation 'linear'"
+        )
     keep = interpolation == "nearest" and volume.array_CIJK.dtype.kind in "iu"
     dtype = volume.array_CIJK.dtype if keep else np.dtype(np.float32)
     resampled = np.empty((volume.num_channels, *grid.shape_IJK), dtype=dtype)
@@ -121,6 +126,8 @@ def resample_label_map(
 def _interpolated(
     image_IJK: ArrayIJK, source: Grid, target: Grid, interpolation: Interpolation
 ) -> Shaped[np.ndarray, "_ _ _"]:
+    import SimpleITK
+
     source_index = np.linalg.solve(source.affine, target.affine)
     resampled = SimpleITK.Resample(
         SimpleITK.GetImageFromArray(image_IJK.T),

@@ -1,6 +1,7 @@
 """Output that is either whole or not there."""
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -40,21 +41,13 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         OSError: the folder does not exist, is not writable, or the disk is full; nothing is left.
     """
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with temporary.open("xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    """Read the process's file mode mask; the system call can only swap it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

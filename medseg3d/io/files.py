@@ -1,9 +1,9 @@
 """Volumes from files and back; the suffix of a name says who reads it."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,18 @@ READERS: Final[dict[str, Callable[[Path], Volume]]] = {
     ".nii": read_nifti,
     ".nii.gz": read_nifti,
 }
+"""Suffix of a file's name -> who reads it, all channels the file has."""
+
+WRITERS: Final = {
+    ".nii": write_nifti,
+    ".nii.gz": write_nifti,
+}
+"""Suffix of a file's name -> who writes it."""
+
+Entry = TypeVar("Entry")
+
+Nonfinite: TypeAlias = Literal["refuse", "zero", "keep"]
+"""What to do with NaN and infinity."""
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +35,7 @@ log = logging.getLogger(__name__)
 def read_volume(
     source: str | Path | Sequence[str | Path],
     *,
-    nonfinite: Literal["refuse", "zero", "keep"] = "refuse",
+    nonfinite: Nonfinite = "refuse",
     fourth_axis: Literal["refuse", "channels"] = "refuse",
 ) -> Volume:
     """Read a volume from one file, or from one file per channel, in order.
@@ -72,9 +84,9 @@ def write_volume(volume: Volume, path: str | Path, *, like: str | Path | None = 
             dtype.
     """
     path = Path(path)
-    _suffix(path)
+    write = _by_suffix(WRITERS, path)
     try:
-        write_nifti(volume, path, like=None if like is None else Path(like))
+        write(volume, path, like=None if like is None else Path(like))
     except OSError as error:
         raise ConfigError(
             f"cannot write '{path}': {error.strerror}. Nothing was left behind; choose a folder "
@@ -82,13 +94,12 @@ def write_volume(volume: Volume, path: str | Path, *, like: str | Path | None = 
         ) from error
 
 
-def _suffix(path: Path) -> str:
-    """Find the known suffix of a file's name."""
-    for suffix in READERS:
+def _by_suffix(table: Mapping[str, Entry], path: Path) -> Entry:
+    for suffix, entry in table.items():
         if path.name.lower().endswith(suffix):
-            return suffix
+            return entry
     raise FormatError(
-        f"'{path}' is of no known kind; known are {', '.join(READERS)}. Convert it first."
+        f"'{path}' is of no known kind; known are {', '.join(table)}. Convert it first."
     )
 
 
@@ -98,14 +109,16 @@ def _read_file(path: Path, nonfinite: str, fourth_axis: str) -> Volume:
             f"'{path}' is a folder; a volume is read from a file ({', '.join(READERS)}). DICOM "
             "folders are not read yet: convert them first, for example with dcm2niix."
         )
-    volume = READERS[_suffix(path)](path)
-    if volume.num_channels > 1 and fourth_axis == "refuse":
+    volume = _by_suffix(READERS, path)(path)
+    if volume.num_channels > 1 and fourth_axis != "channels":
         raise FormatError(
             f"'{path}' has four axes, {volume.num_channels} volumes of {volume.shape_IJK} voxels; "
             "expected three axes. Split the file, or read it with fourth_axis='channels' if the "
             "last axis holds channels."
         )
-    return volume if nonfinite == "keep" else _finite(volume, path, nonfinite)
+    if nonfinite == "keep" or volume.array_CIJK.dtype.kind != "f":
+        return volume
+    return _finite(volume, path, nonfinite)
 
 
 def _finite(volume: Volume, path: Path, nonfinite: str) -> Volume:
@@ -113,7 +126,7 @@ def _finite(volume: Volume, path: Path, nonfinite: str) -> Volume:
     count = finite.size - int(np.count_nonzero(finite))
     if count == 0:
         return volume
-    if nonfinite == "refuse":
+    if nonfinite != "zero":
         raise FormatError(
             f"'{path}' holds {count} voxels of NaN or infinity; repair it, or read it with "
             "nonfinite='zero' to put 0 in their place"
@@ -122,12 +135,11 @@ def _finite(volume: Volume, path: Path, nonfinite: str) -> Volume:
     return Volume(np.where(finite, volume.array_CIJK, 0), volume.affine)
 
 
-def _stacked(volumes: Iterable[Volume]) -> Volume:
+def _stacked(volumes: Sequence[Volume]) -> Volume:
     """Join channels, each in the order of its file (`np.concatenate` would interleave them)."""
-    first, *_ = volumes = list(volumes)
     channels = [channel for volume in volumes for channel in volume.array_CIJK]
-    shape_CKJI = (len(channels), *first.shape_IJK[::-1])
+    shape_CKJI = (len(channels), *volumes[0].shape_IJK[::-1])
     stacked = np.empty(shape_CKJI, dtype=np.result_type(*channels)).transpose(0, 3, 2, 1)
     for target, channel in zip(stacked, channels, strict=True):
         target[...] = channel
-    return Volume(stacked, first.affine)
+    return Volume(stacked, volumes[0].affine)

@@ -79,10 +79,10 @@ def load_bundle(path: str | Path) -> Bundle:
             "written with. Copy it again from where it came from."
         )
     recipe = _parse_recipe(content, path)
-    with torch.device("meta"):  # its weights are not drawn: they come from the file
+    with torch.random.fork_rng(devices=[]):
         net = build_recipe_net(recipe)
     try:
-        net.to_empty(device="cpu").load_state_dict(weights)
+        net.load_state_dict(weights)
     except RuntimeError as error:
         raise BundleError(f"'{path}': weights do not fit the recipe's network: {error}") from error
     return Bundle(net.eval(), recipe, str(content["version"]))

@@ -14,7 +14,7 @@ from medseg3d.arrays import LabelMapIJK
 from medseg3d.config.load import override_section
 from medseg3d.config.recipe import Recipe
 from medseg3d.data.cases import Case, find_inputs
-from medseg3d.errors import ConfigError, MedSegError
+from medseg3d.errors import ConfigError
 from medseg3d.io.atomic import prepare_folder
 from medseg3d.io.files import read_volume, write_volume
 from medseg3d.labels import channels_to_values
@@ -122,7 +122,7 @@ def predict_cases(
             images = [case.images[channel] for channel in bundle.recipe.images]
             label_map = predict_case(bundle, images, progress=progress)
             write_volume(label_map, targets[case.id], like=images[0])
-        except (MedSegError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, it is this case's alone
             reason = f"{type(error).__name__}: {error}"
         path = targets[case.id] if reason is None else None
         yield PredictedCase(case.id, path, reason, perf_counter() - start)

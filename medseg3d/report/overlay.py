@@ -14,7 +14,7 @@ from matplotlib.patheffects import withStroke
 from medseg3d.arrays import ArrayIJK, MaskIJK, TripleFloat, TripleInt
 from medseg3d.geometry.crop import Box, nonzero_box
 from medseg3d.geometry.orient import reorient_volume
-from medseg3d.labels import LabelScheme, as_label_map, region_masks
+from medseg3d.labels import LabelScheme, as_label_map, region_masks, require_values
 from medseg3d.volume import Volume, require_one_grid
 
 Side: TypeAlias = Literal["reference", "predicted"]
@@ -64,7 +64,7 @@ def draw_overlay(
 
     Raises:
         GridError: the volumes do not lie on one grid.
-        LabelError: a label map holds no integers.
+        LabelError: a label map holds no integers, or values that `labels` does not know.
     """
     scene = _build_scene(image, label_maps, labels)
     shape = scene.grey.shape
@@ -84,7 +84,13 @@ def draw_overlay(
 
 
 def clearest_channel(images: Mapping[str, Volume], label_map: Volume) -> str:
-    """Name the channel in which what is labelled differs most from the rest of the image."""
+    """Name the channel in which what is labelled differs most from the rest of the image.
+
+    Raises:
+        GridError: an image does not lie on the label map's grid.
+    """
+    volumes = (label_map, *images.values())
+    require_one_grid([volume.grid for volume in volumes], ["label map", *images])
     labelled = label_map.array_CIJK[0] > 0
 
     def contrast(channel: str) -> float:
@@ -106,11 +112,15 @@ def _build_scene(
     require_one_grid([volume.grid for volume in volumes.values()], [*volumes])
     turned = {name: reorient_volume(volume, ORIENTATION) for name, volume in volumes.items()}
     maps = {side: as_label_map(turned[side].array_CIJK[0], source=side) for side in label_maps}
+    for side, label_map in maps.items():
+        require_values(label_map, labels, source=side)
     labelled = np.any([label_map > 0 for label_map in maps.values()], axis=0)
     grey = turned["image"].array_CIJK[0] if image else np.zeros(labelled.shape)
     inside = grey != grey.min()
     box = _with_margin(nonzero_box((inside | labelled)[np.newaxis]), grey.shape)
     low, high = np.percentile(grey[inside], (0.5, 99.8)) if inside.any() else (-1, 3)
+    if low == high:
+        low = low - 1
     outlines = tuple(
         _Outline(mask, labels.region_color(region), DASHES[side])
         for side, label_map in maps.items()

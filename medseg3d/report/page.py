@@ -13,13 +13,14 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from medseg3d import __version__
 from medseg3d.data.cases import Case, read_cases
-from medseg3d.errors import ConfigError
-from medseg3d.evaluate.schemes import Scheme
+from medseg3d.errors import ConfigError, GridError, LabelError
 from medseg3d.io.atomic import write_atomically
+from medseg3d.io.events import read_events
 from medseg3d.io.files import read_volume
+from medseg3d.labels import LabelScheme
 from medseg3d.report.overlay import Side, clearest_channel, draw_overlay
 from medseg3d.report.plots import draw_strips, draw_training
-from medseg3d.report.sources import ScoredCase, ScoresFile, read_events, read_scores
+from medseg3d.report.sources import ScoredCase, ScoresFile, read_scores
 from medseg3d.volume import Volume
 
 MOST_OVERLAYS: Final = 40
@@ -48,7 +49,7 @@ def write_report(
     taken where none are given. The page holds the names of cases, but no paths.
 
     Raises:
-        ConfigError: neither scores nor run, an unknown scheme, or the page cannot be written.
+        ConfigError: neither scores nor run, or the page cannot be written.
         FormatError: an input is missing or damaged.
         GridError: an image does not lie on the grid of its label maps.
         LabelError: a scored label map is none any more.
@@ -85,13 +86,12 @@ def _describe_scores(
     scores: ScoresFile, folder: Path, images: Mapping[str, Case]
 ) -> dict[str, Any]:
     """Say and draw what the page tells about scores."""
-    scheme = scores.found_scheme
-    colors = {region: scheme.region_color(region) for region in scores.regions}
-    unit = "voxels" if scheme.in_voxels else "mm"
+    colors = {region: scores.labels.region_color(region) for region in scores.labels.regions}
+    unit = "voxels" if scores.labels.in_voxels else "mm"
     by_case = [case.regions for case in scores.cases]
     ordered = sorted(scores.cases, key=_mean_dice)
     scored = [case.case for case in ordered if case.regions]
-    overlays = [*_draw_overlays(ordered, scheme, folder, images)]
+    overlays = [*_draw_overlays(ordered, scores.labels, folder, images)]
     return {
         "scores": scores,
         "unit": unit,
@@ -114,18 +114,21 @@ def _mean_dice(case: ScoredCase) -> float:
 
 
 def _draw_overlays(
-    cases: Sequence[ScoredCase], scheme: Scheme, folder: Path, images: Mapping[str, Case]
+    cases: Sequence[ScoredCase], labels: LabelScheme, folder: Path, images: Mapping[str, Case]
 ) -> Iterator[Overlay]:
     """Draw scored cases, all over one channel: the one that shows the first case best."""
     channel: str | None = None
     for case in [case for case in cases if case.regions][:MOST_OVERLAYS]:
-        label_maps = _read_label_maps(case, folder)
         paths = images[case.case].images if case.case in images else {}
-        if channel is None and paths:
-            channels = {name: _read_image(path) for name, path in paths.items()}
-            channel = clearest_channel(channels, next(iter(label_maps.values())))
-        image = _read_image(paths[channel]) if channel in paths else None
-        picture = draw_overlay(image, label_maps, labels=scheme)
+        label_maps = _read_label_maps(case, folder)
+        try:
+            if channel is None and paths:
+                channels = {name: _read_image(path) for name, path in paths.items()}
+                channel = clearest_channel(channels, next(iter(label_maps.values())))
+            image = _read_image(paths[channel]) if channel in paths else None
+            picture = draw_overlay(image, label_maps, labels=labels)
+        except (GridError, LabelError) as error:
+            raise type(error)(f"case '{case.case}': {error}") from error
         yield Overlay(case, channel if image else None, base64.b64encode(picture).decode())
 
 

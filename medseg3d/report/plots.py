@@ -2,8 +2,9 @@
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
+from operator import attrgetter
 from typing import Any, Final, Literal, TypeAlias
 
 import matplotlib as mpl
@@ -12,8 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from medseg3d.io.events import Event
 from medseg3d.labels import PALETTE
-from medseg3d.report.sources import Event, Measures
+from medseg3d.report.sources import Measures
 
 Points: TypeAlias = list[tuple[int, float]]
 
@@ -54,7 +56,7 @@ def draw_strips(
         for region in colors
     }
     measured = [value for dots in rows.values() for value, penalised in dots if not penalised]
-    edge = 1.0 if measure == "dice" else max(1.0, *measured) * 1.1
+    edge = 1.0 if measure == "dice" else 1.1 * max([1.0, *measured])
     with mpl.rc_context(STYLE):
         figure, axes = _figure(4.8, 0.6 + 0.45 * len(colors))
         for row, (region, dots) in enumerate(rows.items()):
@@ -70,23 +72,25 @@ def draw_strips(
 
 def draw_training(events: Sequence[Event]) -> dict[str, str]:
     """Draw what a training logged over its epochs: title -> chart, for as much as there is."""
-    regions = dict.fromkeys(region for event in events for region in event.get("dice", ()))
-    charts: dict[str, dict[str, Points]] = {
-        "Training loss": {"": _points(events, "loss")},
-        "Learning rate": {"": _points(events, "learning_rate")},
+    regions = dict.fromkeys(region for event in events for region in event.dice)
+    charts = {
+        "Training loss": {"": _points(events, attrgetter("loss"))},
+        "Learning rate": {"": _points(events, attrgetter("learning_rate"))},
         "Validation Dice": {
-            **{region: _points(events, "dice", region) for region in regions},
-            "mean": _points(events, "mean_dice"),
+            **{region: _points(events, _dice_of(region)) for region in regions},
+            "mean": _points(events, attrgetter("mean_dice")),
         },
     }
     return {title: _draw_curves(curves) for title, curves in charts.items() if any(curves.values())}
 
 
-def _points(events: Sequence[Event], key: str, region: str | None = None) -> Points:
-    found = [(event["epoch"], event[key]) for event in events if key in event]
-    if region is not None:
-        found = [(epoch, dice[region]) for epoch, dice in found if region in dice]
+def _points(events: Sequence[Event], value_of: Callable[[Event], float | None]) -> Points:
+    found = [(event.epoch, value_of(event)) for event in events]
     return [(epoch, value) for epoch, value in found if value is not None]
+
+
+def _dice_of(region: str) -> Callable[[Event], float | None]:
+    return lambda event: event.dice.get(region)
 
 
 def _draw_curves(curves: Mapping[str, Points]) -> str:

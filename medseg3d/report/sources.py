@@ -1,16 +1,13 @@
-"""What a page is made of: the scores of `evaluate` and the events of a training, read back."""
+"""What a page is made of: the scores of `evaluate`, read back."""
 
-import json
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, TypeAlias
+from typing import Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from medseg3d.errors import FormatError
-from medseg3d.evaluate.schemes import Scheme, find_scheme
-
-Event: TypeAlias = dict[str, Any]
+from medseg3d.evaluate.schemes import Scheme
 
 
 class Measures(BaseModel):
@@ -45,7 +42,7 @@ class ScoredCase(BaseModel):
 
 
 class Average(BaseModel):
-    """One measure of one region over all cases that have a score."""
+    """One measure over the `n` cases in which it is defined; None is undefined."""
 
     mean: float | None
     sd: float | None
@@ -55,25 +52,27 @@ class Average(BaseModel):
     n: int
 
 
+class RegionSummary(BaseModel):
+    """Averages of one region."""
+
+    dice: Average
+    hd95: Average
+
+
 class ScoresFile(BaseModel):
-    """What `evaluate` writes as scores.json."""
+    """What `evaluate` writes as scores.json, as far as a page tells it."""
 
     medseg3d: str
-    scheme: str
     policy: str
-    labels: Scheme | None = None
-    regions: list[str]
+    labels: Scheme
     cases: list[ScoredCase]
-    summary: dict[str, dict[Literal["dice", "hd95", "reference_mm3", "predicted_mm3"], Average]]
+    summary: dict[str, RegionSummary]
 
-    @property
-    def found_scheme(self) -> Scheme:
-        """The scheme the file carries, or the known one of its name.
-
-        Raises:
-            ConfigError: the file carries none and no scheme has that name.
-        """
-        return self.labels or find_scheme(self.scheme)
+    @model_validator(mode="after")
+    def _every_region_is_summed_up(self) -> "ScoresFile":
+        if missing := self.labels.regions.keys() - self.summary.keys():
+            raise ValueError(f"no summary of {sorted(missing)}")
+        return self
 
 
 def read_scores(path: Path) -> ScoresFile:
@@ -83,38 +82,17 @@ def read_scores(path: Path) -> ScoresFile:
         FormatError: the file is missing, no JSON, or not the scores of `evaluate`.
     """
     try:
-        return ScoresFile.model_validate_json(path.read_bytes())
+        text = path.read_bytes()
     except OSError as error:
-        raise FormatError(f"scores '{path}' cannot be read: {error.strerror}") from error
+        raise FormatError(
+            f"'{path}' cannot be read: {error.strerror}. Name the scores.json of an evaluation."
+        ) from error
+    try:
+        return ScoresFile.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "(top)"
         raise FormatError(
-            f"'{path}' is not a scores.json of `medseg3d evaluate`: {where}: {first['msg']}; "
-            f"{error.error_count()} fault(s) in all"
+            f"'{path}': not as medseg3d writes it: {where}: {first['msg']} "
+            f"({error.error_count()} fault(s) in all). Write it anew."
         ) from error
-
-
-def read_events(path: Path) -> list[Event]:
-    """Read the metrics.jsonl of a training; a last line that a kill cut off does not count.
-
-    Raises:
-        FormatError: the file is missing, or a line is no event.
-    """
-    try:
-        *lines, _ = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FormatError(
-            f"'{path}' cannot be read: {error}. Name the folder of a training, which holds it."
-        ) from error
-    return [_event(line, f"'{path}', line {number}") for number, line in enumerate(lines, start=1)]
-
-
-def _event(line: str, source: str) -> Event:
-    try:
-        event = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise FormatError(f"{source}: no JSON: {error}") from error
-    if not isinstance(event, dict) or not {"event", "epoch"} <= event.keys():
-        raise FormatError(f"{source}: expected an object with 'event' and 'epoch', got {line[:80]}")
-    return event

@@ -1,20 +1,15 @@
-"""What a run leaves behind besides weights: its configuration and one JSON line per event.
+"""What a run leaves behind besides weights: its configuration, and an event a line."""
 
-`metrics.jsonl` holds `{"event": "epoch" | "validation" | "end", "epoch": …, "step": …, …}`.
-"""
-
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import yaml
 
 from medseg3d.config.run import RunConfig
 from medseg3d.errors import ConfigError
 from medseg3d.io.atomic import prepare_folder, write_atomically
-
-Event: TypeAlias = dict[str, Any]
+from medseg3d.io.events import Event, append_event, read_events, rewrite_events
 
 
 class RunLog:
@@ -25,26 +20,16 @@ class RunLog:
         self.path = path
         self.watch = watch
 
-    def write(self, event: str, **content: Any) -> None:
+    def write(self, event: Event) -> None:
         """Add one event."""
-        line: Event = {"event": event, **content}
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+        append_event(self.path, event)
         if self.watch:
-            self.watch(line)
+            self.watch(event)
 
     def rewind(self, step: int) -> None:
         """Drop what comes after `step`: a killed run wrote it after its last checkpoint."""
-        kept = [e for e in read_events(self.path) if e["step"] <= step and e["event"] != "end"]
-        write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-
-
-def read_events(path: Path) -> list[Event]:
-    """Read the events of a run; a last line that a kill cut off does not count."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+        events = read_events(self.path) if self.path.exists() else []
+        rewrite_events(self.path, [e for e in events if e.step <= step and e.event != "end"])
 
 
 def prepare_run(config: RunConfig, folder: Path, *, resume: bool) -> None:

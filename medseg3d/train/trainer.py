@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,13 +21,14 @@ from medseg3d.data.store import Store
 from medseg3d.errors import ConfigError
 from medseg3d.evaluate.overlap import dice
 from medseg3d.evaluate.score import Scores, score_cases, write_scores
+from medseg3d.io.events import Event
 from medseg3d.labels import channels_to_values, region_masks
 from medseg3d.nets.bundle import Bundle, build_recipe_net, save_bundle
 from medseg3d.predict.case import choose_device, predict_cases, predict_channels
 from medseg3d.predict.tiles import require_divisible
 from medseg3d.preprocess.dataset import preprocess_cases
 from medseg3d.train.checkpoint import load_checkpoint, save_checkpoint
-from medseg3d.train.log import Event, RunLog, prepare_run
+from medseg3d.train.log import RunLog, prepare_run
 from medseg3d.train.losses import SegmentationLoss
 from medseg3d.train.optim import build_optimizer, learning_rate_at
 
@@ -95,14 +97,14 @@ class Trainer:
         recipe = build_recipe(config)
         self.bundle = Bundle(build_recipe_net(recipe), recipe, __version__)
         optimizer = build_optimizer(self.bundle.net, config.train)
-        self.step = 0
-        self.log = RunLog(folder / "metrics.jsonl", watch=watch)
-        if self.checkpoint.exists():
-            self.step = load_checkpoint(self.checkpoint, self.bundle.net, optimizer)
-        self.log.rewind(self.step)
         self.fabric = build_fabric(config)
         self.net, self.optimizer = self.fabric.setup(self.bundle.net, optimizer)
         self.loss = SegmentationLoss()
+        self.step = 0
+        if self.checkpoint.exists():  # after the setup, so that all of it goes to the device
+            self.step = load_checkpoint(self.checkpoint, self.bundle.net, optimizer)
+        self.log = RunLog(folder / "metrics.jsonl", watch=watch)
+        self.log.rewind(self.step)
 
     @property
     def checkpoint(self) -> Path:
@@ -127,12 +129,14 @@ class Trainer:
                 losses.append(self.train_step(*self.fabric.to_device(next(batches))))
                 report("training", self.step, last_step)
             self.log.write(
-                "epoch",
-                epoch=self.epoch,
-                step=self.step,
-                loss=float(np.mean(losses)),
-                learning_rate=learning_rate_at(self.step - 1, config),
-                seconds=round(perf_counter() - started, 3),
+                Event(
+                    event="epoch",
+                    epoch=self.epoch,
+                    step=self.step,
+                    loss=float(np.mean(losses)),
+                    learning_rate=learning_rate_at(self.step - 1, config),
+                    seconds=round(perf_counter() - started, 3),
+                )
             )
             if self.epoch % config.validate_every == 0 and self.step < last_step:
                 self.validate()
@@ -180,14 +184,16 @@ class Trainer:
         mean = {region: float(np.mean(values)) for region, values in per_region.items()}
         self.log_dice("validation", mean)
 
-    def log_dice(self, event: str, mean: dict[str, float]) -> None:
+    def log_dice(self, event: Literal["validation", "end"], mean: dict[str, float]) -> None:
         """Log each region's mean Dice, and the mean over regions."""
         self.log.write(
-            event,
-            epoch=self.epoch,
-            step=self.step,
-            dice=mean,
-            mean_dice=float(np.mean([*mean.values()])),
+            Event(
+                event=event,
+                epoch=self.epoch,
+                step=self.step,
+                dice=dict(mean),
+                mean_dice=float(np.mean([*mean.values()])),
+            )
         )
 
 

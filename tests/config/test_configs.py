@@ -1,6 +1,7 @@
 """The configurations that are shipped, and the knobs they can turn."""
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
@@ -47,8 +48,9 @@ class TestEveryShippedConfig:
         assert any("minutes" in line for line in header)
 
 
-def test_the_quickstart_is_the_one_that_the_package_brings():
-    assert (ROOT / "configs/quickstart.yaml").samefile(ROOT / "medseg3d/config/quickstart.yaml")
+@pytest.mark.slow
+def test_the_quickstart_is_the_one_that_the_demo_runs():
+    assert (ROOT / "configs/quickstart.yaml").samefile(import_module("medseg3d.demo").QUICKSTART)
 
 
 @pytest.mark.parametrize(

@@ -144,13 +144,14 @@ class TestFiles:
         assert config.preprocess.spacing_mm == (1.0, 1.5, 2.0)
 
 
-class TestSettings:
-    @pytest.fixture
-    def path(self, tmp_path: Path) -> Path:
-        path = tmp_path / "run.yaml"
-        path.write_text(yaml.safe_dump(a_run(train={"epochs": 7, "seed": 3})))
-        return path
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(a_run(train={"epochs": 7, "seed": 3})))
+    return path
 
+
+class TestSettings:
     def test_a_setting_wins_over_the_file_and_leaves_its_neighbours(self, path: Path):
         settings = ["train.epochs=20", "train.augment.scale=[0.5, 2]", "predict.device=cpu"]
         config = load_config(path, settings)
@@ -190,9 +191,9 @@ class TestSettings:
         assert "preprocess.croop: unknown key; did you mean 'crop'?" in str(refused.value)
 
     def test_a_section_is_overridden_as_a_copy(self):
-        before = TrainConfig()
+        before = TrainConfig(seed=5)
         after = override_section(before, ["epochs=3", "augment.rotation_degrees=0"])
-        assert (before.epochs, after.epochs) == (100, 3)
+        assert (before.epochs, after.epochs, after.seed) == (100, 3, 5)
         assert after.augment.rotation_degrees == 0
         assert after.model_copy(update={"epochs": 100, "augment": before.augment}) == before
 
@@ -204,3 +205,14 @@ class TestSettings:
 def test_plain_data_is_checked_under_the_name_of_its_source():
     with pytest.raises(ConfigError, match=r"^a bundle: 2 fault\(s\)\n  data: required, but"):
         parse_section(RunConfig, {}, source="a bundle")
+
+
+class TestValues:
+    @pytest.mark.parametrize("orientation", ["RA", "RAR", "RAX", "R A", "RASL", "ras", " PI"])
+    def test_an_orientation_names_each_axis_once(self, path: Path, orientation: str):
+        with pytest.raises(ConfigError, match=r"preprocess\.orientation: an orientation is one"):
+            load_config(path, [f"preprocess.orientation='{orientation}'"])
+
+    def test_an_axis_is_mirrored_once(self, path: Path):
+        with pytest.raises(ConfigError, match=r"mirror_axes: an axis is named twice"):
+            load_config(path, ["train.augment.mirror_axes=[0, 1, 0]"])

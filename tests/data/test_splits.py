@@ -66,6 +66,12 @@ class TestListed:
         assert names(split.training) == ["p0", "p2"]
         assert names(split.validation) == ["p1"]
 
+    def test_cases_in_neither_list_are_told(self, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+        content = {"training": ["images/p2.nii.gz"], "validation": ["images/p1.nii.gz"]}
+        split = self.split(tmp_path, content)
+        assert names(split.training + split.validation) == ["p2", "p1"]
+        assert "1 cases are in neither list" in caplog.text
+
     def test_a_case_on_both_sides_is_refused(self, tmp_path: Path):
         images = [f"images/p{n}.nii.gz" for n in range(3)]
         with pytest.raises(ConfigError, match=r"^data\.split: p1, p2 in both training and valid"):

@@ -31,10 +31,15 @@ def test_what_is_saved_is_loaded(store: Store):
 
 
 def test_arrays_of_any_memory_order_are_saved(store: Store):
-    turned = IMAGE.transpose(0, 3, 1, 2)[:, ::-1]
-    store.save("p2", "key", image_CIJK=turned, channels_IJK=CHANNELS.T)
-    np.testing.assert_array_equal(store.load("p2").image_CIJK, turned)
-    np.testing.assert_array_equal(store.load("p2").channels_IJK, CHANNELS.T)
+    for axes in ((0, 1, 2), (2, 0, 1), (2, 1, 0)):
+        image = IMAGE.transpose(0, *(axis + 1 for axis in axes))[:, ::-1]
+        channels = CHANNELS.transpose(axes)
+        store.save("p2", "key", image_CIJK=image, channels_IJK=channels)
+        case = store.load("p2")
+        np.testing.assert_array_equal(case.image_CIJK, image)
+        np.testing.assert_array_equal(case.channels_IJK, channels)
+        assert case.image_CIJK.flags.c_contiguous
+        assert case.channels_IJK.flags.c_contiguous
 
 
 def test_voxels_are_mapped_not_read_and_cannot_be_changed(store: Store):

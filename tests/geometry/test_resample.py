@@ -1,8 +1,5 @@
 """Resampling: against scipy, at the border, and label maps value by value."""
 
-from collections.abc import Iterator
-
-import jaxtyping
 import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
@@ -23,14 +20,6 @@ def index_in(source: Grid, target: Grid) -> np.ndarray:
     """Give the source index of every target voxel: 3, I, J, K."""
     index = np.concatenate([np.indices(target.shape_IJK), np.ones((1, *target.shape_IJK))])
     return np.tensordot(np.linalg.solve(source.affine, target.affine)[:3], index, axes=1)
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Let wrong types through to the code, as they get through where nothing is type-checked."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +133,7 @@ def test_of_equals_the_lowest_value_wins():
     assert moved.dtype == np.uint16
 
 
-def test_labels_at_the_border_and_beyond_the_target(brats):
+def test_labels_at_the_border_and_beyond_the_target():
     label_map = np.zeros((6, 6, 6), np.uint8)
     label_map[0], label_map[5, 5, 5] = 2, 9
     source = Grid((6, 6, 6), np.eye(4))
@@ -160,3 +149,13 @@ def test_labels_at_the_border_and_beyond_the_target(brats):
     np.testing.assert_array_equal(wider[2:8], label_map)
     assert not wider[:2].any()
     assert not wider[8:].any()
+    back = np.diag([-1.0, 1, 1, 1])
+    back[0, 3] = 2.5
+    mirrored = resample_label_map(label_map, source, Grid((5, 1, 1), back))
+    np.testing.assert_array_equal(mirrored.ravel(), [0, 0, 0, 2, 0])
+
+
+def test_no_b_spline_goes_through_an_axis_of_two_voxels():
+    volume = Volume(np.ones((1, 9, 2, 9), np.float32), np.eye(4))
+    with pytest.raises(ConfigError, match=r"axis of two voxels, got 9×2×9.*choose .*'linear'"):
+        resample_volume(volume, spacing_mm=(0.5, 1.0, 1.0), interpolation="bspline")

@@ -267,9 +267,10 @@ def test_a_wrong_checksum_or_length_is_refused(tmp_path, from_end):
         read_nifti(path)
 
 
-def test_a_damaged_stream_is_refused(tmp_path, hippocampus):
+@pytest.mark.parametrize("place", [10, 1000, -1000])
+def test_a_damaged_stream_is_refused(tmp_path, hippocampus, place):
     data = bytearray(next((hippocampus / "imagesTr").glob("*.nii.gz")).read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 64] = bytes(64)
+    data[place] ^= 0xFF
     path = tmp_path / "damaged.nii.gz"
     path.write_bytes(data)
     with pytest.raises(FormatError, match="is not a sound gzip file"):

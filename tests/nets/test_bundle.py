@@ -16,6 +16,7 @@ from medseg3d.errors import BundleError
 from medseg3d.nets.bundle import (
     KEY,
     Bundle,
+    _digest,
     build_recipe_net,
     load_bundle,
     read_recipe,
@@ -52,13 +53,21 @@ def refusal(path: Path) -> str:
     return str(refused.value)
 
 
-def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Save a bundle's weights again with changed content, but not with a new SHA-256."""
+def read_metadata(path: Path) -> dict[str, str]:
     data = path.read_bytes()
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    content = json.loads(header["__metadata__"][KEY])
+    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+
+
+def rewrite(
+    path: Path, change: Callable[[dict[str, Any]], object], *, honestly: bool = False
+) -> None:
+    """Save a bundle's weights with changed content; honestly is with the SHA-256 of that."""
+    content, weights = json.loads(read_metadata(path)[KEY]), load_file(path)
     change(content)
-    save_file(load_file(path), path, metadata={KEY: json.dumps(content)})
+    if honestly:
+        del content["sha256"]
+        content["sha256"] = _digest(content, weights)
+    save_file(weights, path, metadata={KEY: json.dumps(content)})
 
 
 class TestRoundTrip:
@@ -139,12 +148,9 @@ class TestDamage:
         assert "is damaged: the SHA-256" in refusal(path)
 
     def test_other_weights_under_the_same_recipe_are_told_as_damage(self, path: Path):
-        weights = load_file(path)
-        data = path.read_bytes()
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        metadata, weights = read_metadata(path), load_file(path)
         name = next(name for name in weights if name.endswith("weight"))
-        weights[name] = -weights[name]
-        save_file(weights, path, metadata=header["__metadata__"])
+        save_file({**weights, name: -weights[name]}, path, metadata=metadata)
         assert "is damaged: the SHA-256" in refusal(path)
 
 
@@ -179,17 +185,13 @@ class TestForeign:
         said = refusal(path)
         assert f"has bundle format {written}, this medseg3d reads 1: use medseg3d 7.2" in said
 
-    def test_a_recipe_this_version_does_not_know_is_told_by_its_keys(
-        self, bundle: Bundle, path: Path
-    ):
-        recipe = bundle.recipe.model_dump(mode="json")
-        recipe["preprocess"]["sharpen"] = recipe["network"]["depths"] = 2
+    def test_a_recipe_this_version_does_not_know_is_told_by_its_keys(self, path: Path):
+        def renew(content: dict[str, Any]) -> None:
+            content["version"] = "7.2"
+            content["recipe"]["preprocess"]["sharpen"] = True
+            content["recipe"]["network"]["depths"] = 2
 
-        class Newer:
-            def model_dump(self, *, mode: str) -> dict[str, Any]:
-                return recipe
-
-        save_bundle(Bundle(bundle.net, Newer(), "7.2"), path)  # type: ignore[arg-type]
+        rewrite(path, renew, honestly=True)
         said = refusal(path)
         for part in ("written by medseg3d 7.2", "preprocess.sharpen: unknown", "network.depths"):
             assert part in said

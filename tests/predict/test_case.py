@@ -84,6 +84,7 @@ def test_a_single_2d_image_is_segmented(tmp_path: Path, build_bundle: Build) -> 
     assert predict_case(build_bundle("t1", spatial_dims=2), [path]).shape_IJK == (40, 50, 1)
 
 
+@pytest.mark.slow
 def test_brats_cases_come_back_on_their_own_header(
     brats: Path, tmp_path: Path, build_bundle: Build
 ) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medseg3d.config.preprocess import PreprocessConfig
-from medseg3d.errors import ConfigError, FormatError, GridError
+from medseg3d.errors import FormatError, GridError
 from medseg3d.io.files import read_label_map, read_volume
 from medseg3d.preprocess.pipeline import preprocess_volume
 from medseg3d.volume import Volume
@@ -69,11 +69,6 @@ def test_a_label_map_of_another_shape_cannot_be_restored(head: Volume):
     preprocessed = preprocess_volume(head, PreprocessConfig(crop="nonzero"))
     with pytest.raises(GridError, match=r"shape \(5, 2, 5\), got \(8, 9, 10\)$"):
         preprocessed.restore(np.zeros((8, 9, 10), dtype=np.uint8))
-
-
-def test_an_orientation_that_is_none_is_refused(head: Volume):
-    with pytest.raises(ConfigError, match="orientation 'RAP' is none"):
-        preprocess_volume(head, PreprocessConfig(orientation="RAP"))
 
 
 def test_nan_is_refused_before_and_after_resampling(head: Volume):

@@ -1,0 +1,212 @@
+"""The page: whole, self-contained, complete, and silent about patients."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from medseg3d.errors import ConfigError, FormatError, GridError
+from medseg3d.io.files import read_volume, write_volume
+from medseg3d.report import page as page_module
+from medseg3d.report.page import write_report
+from medseg3d.volume import Volume
+
+CASES = [f"BraTS-PHANTOM-0000{number}-000" for number in (1, 2, 3)]
+VOID = {"br", "hr", "img", "input", "link", "meta"}
+
+
+class Page(HTMLParser):
+    """Text, elements and attributes of a page; refuses elements that are not closed in order."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"style", "script"} & set(self.open):
+            self.text += " " + data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def changed(evaluation: Path, folder: Path, old: str, new: str) -> Path:
+    """Copy the scores with something replaced."""
+    text = (evaluation / "scores" / "scores.json").read_text()
+    assert old in text
+    path = folder / "scores.json"
+    path.write_text(text.replace(old, new))
+    return path
+
+
+@pytest.fixture(scope="module")
+def full(evaluation: Path) -> Path:
+    return write_report(
+        evaluation / "pages" / "full.html",
+        scores=evaluation / "scores" / "scores.json",
+        images=evaluation / "images.csv",
+        run=evaluation / "run",
+    )
+
+
+def test_every_case_and_region_is_on_the_page_with_its_numbers(
+    full: Path, evaluation: Path
+) -> None:
+    page = Page(full)
+    scores = json.loads((evaluation / "scores" / "scores.json").read_text())
+    for case in scores["cases"]:
+        assert page.text.count(case["case"]) >= 2
+        for region, measures in case["regions"].items():
+            assert region in page.text
+            assert f"{measures['dice']:.3f}" in page.text
+            assert f"{measures['hd95']:.2f}" in page.text
+    for summary in scores["summary"].values():
+        assert f"{summary['dice']['mean']:.3f} ± {summary['dice']['sd']:.3f}" in page.text
+    assert "brats2023" in page.text
+    assert scores["policy"] in page.text
+    assert "Not a medical device" in page.text
+
+
+def test_the_page_needs_nothing_else(full: Path) -> None:
+    page = Page(full)
+    assert "http" not in full.read_text().lower()
+    assert page.all("link") == []
+    assert all("src" not in script for script in page.all("script"))
+    pictures = page.all("img")
+    assert len(pictures) == 3
+    assert all((p["src"] or "").startswith("data:image/webp;base64,") for p in pictures)
+    assert "url(" not in re.sub(r"url\(#", "", full.read_text())
+    assert full.stat().st_size < 3 * 250_000
+
+
+def test_failed_cases_come_first(full: Path) -> None:
+    text = Page(full).text
+    assert "1 of 3 cases failed" in text
+    assert text.index("no prediction: scored as an empty one") < text.index("Regions")
+    assert re.search(rf"{CASES[2]}\s+failed", text)
+
+
+def test_cases_are_listed_from_the_worst_to_the_best(full: Path) -> None:
+    text = Page(full).text
+    text = text[text.index("Cases, worst first") :]
+    places = [text.index(case) for case in (CASES[2], CASES[1], CASES[0])]
+    assert places == sorted(places)
+
+
+def test_a_number_by_rule_is_marked(full: Path) -> None:
+    assert re.search(r"374\.00\s+\*", Page(full).text)
+
+
+def test_the_curves_of_the_training_are_drawn(full: Path) -> None:
+    text = Page(full).text
+    assert all(title in text for title in ("Training loss", "Learning rate", "Validation Dice"))
+
+
+def test_no_path_reaches_the_page(evaluation: Path, tmp_path: Path) -> None:
+    reason = f"[Errno 13] denied: '{evaluation}/scan 1.nii.gz', also {evaluation}/scan2.nii.gz"
+    failed = changed(evaluation, tmp_path, "no prediction: scored as an empty one", reason)
+    page = write_report(tmp_path / "page.html", scores=failed)
+    text = page.read_text()
+    assert "JOHN" not in text
+    assert str(tmp_path.parent.name) not in text
+    assert "denied: &#39;scan 1.nii.gz&#39;, also scan2.nii.gz" in text
+
+
+def test_names_are_escaped(evaluation: Path, tmp_path: Path) -> None:
+    name = "<img src=x onerror=alert(1)>&"
+    path = changed(evaluation, tmp_path, f'"case": "{CASES[0]}"', f'"case": "{name}"')
+    page = Page(write_report(tmp_path / "page.html", scores=path))
+    assert name in page.text
+    assert all("onerror" not in picture for picture in page.all("img"))
+
+
+def test_scores_alone_are_drawn_on_grey(evaluation: Path, tmp_path: Path) -> None:
+    page = Page(write_report(tmp_path / "page.html", scores=evaluation / "scores" / "scores.json"))
+    assert page.text.count("no image") == 3
+    assert len(page.all("img")) == 3
+    assert "Training" not in page.text
+
+
+def test_a_run_alone_is_enough(evaluation: Path, tmp_path: Path) -> None:
+    page = Page(write_report(tmp_path / "page.html", scores=None, run=evaluation / "run"))
+    assert "Training loss" in page.text
+    assert page.all("table") == []
+
+
+def test_a_run_brings_its_own_validation(evaluation: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "validation").mkdir(parents=True)
+    for source, target in (
+        (evaluation / "run" / "metrics.jsonl", run / "metrics.jsonl"),
+        (evaluation / "scores" / "scores.json", run / "validation" / "scores.json"),
+    ):
+        target.write_bytes(source.read_bytes())
+    table = (evaluation / "images.csv").read_text()
+    (run / "validation.csv").write_text(table.replace("cases/", f"{evaluation}/cases/"))
+    page = Page(write_report(tmp_path / "page.html", scores=None, run=run))
+    assert page.text.count("t2f") == 3
+
+
+def test_the_worst_are_drawn_where_there_are_many(
+    evaluation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_module, "MOST_OVERLAYS", 1)
+    page = Page(write_report(tmp_path / "page.html", scores=evaluation / "scores" / "scores.json"))
+    assert len(page.all("img")) == 1
+    assert "1 of 3 cases are drawn" in page.text
+
+
+def test_the_same_inputs_give_the_same_page(full: Path, evaluation: Path, tmp_path: Path) -> None:
+    again = write_report(
+        tmp_path / "again.html",
+        scores=evaluation / "scores" / "scores.json",
+        images=evaluation / "images.csv",
+        run=evaluation / "run",
+    )
+    assert again.read_bytes() == full.read_bytes()
+
+
+def test_a_report_on_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing to report on; name the scores\.json"):
+        write_report(tmp_path / "page.html", scores=None)
+
+
+def test_a_lost_label_map_is_named(evaluation: Path, tmp_path: Path) -> None:
+    path = changed(evaluation, tmp_path, f"{CASES[0]}.nii.gz", "gone.nii.gz")
+    with pytest.raises(FormatError, match=r"gone\.nii\.gz': no such file"):
+        write_report(tmp_path / "page.html", scores=path)
+
+
+def test_an_image_on_another_grid_is_refused(evaluation: Path, tmp_path: Path) -> None:
+    image = read_volume(evaluation / "cases" / CASES[2] / f"{CASES[2]}-t1n.nii.gz")
+    write_volume(Volume(image.array_CIJK[:, 1:], image.affine), tmp_path / "other.nii.gz")
+    table = tmp_path / "images.csv"
+    table.write_text(f"case,t1\n{CASES[2]},other.nii.gz\n")
+    with pytest.raises(GridError, match=rf"case '{CASES[2]}': 'label map' and 't1' do not"):
+        write_report(
+            tmp_path / "page.html", scores=evaluation / "scores" / "scores.json", images=table
+        )
+
+
+def test_a_page_that_cannot_be_written_is_an_error(evaluation: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"cannot write '.*page\.html'.*Choose a folder"):
+        write_report(tmp_path / "file" / "page.html", scores=None, run=evaluation / "run")
