@@ -38,10 +38,12 @@ def times() -> dict[str, Any]:
         depth: time_forward(supervised.model_copy(update={"depth": depth}))
         for depth in (1, 2, 3, 4)
     }
+    wide = NETS["mobile_resunet"].model_copy(update={"channels": NETS["resunet"].channels})
     return {
         "torch": torch.__version__,
         "size": SIZE,
         "cpu_s": seconds,
+        "mobile_resunet_as_wide_as_resunet_cpu_s": time_forward(wide),
         "unetplusplus_cpu_s": depths,
     }
 

@@ -36,6 +36,13 @@ ACTIVATIONS: Final[dict[Activation, Callable[[], nn.Module]]] = {
     "hard_swish": nn.Hardswish,
 }
 
+FUSIONS: Final[dict[Fusion, Callable[[Tensor, Tensor], Tensor]]] = {
+    "concat": lambda skip, up: torch.cat((skip, up), dim=1),
+    "concat_up_first": lambda skip, up: torch.cat((up, skip), dim=1),
+    "add": torch.add,
+}
+"""How a skip and what comes up become one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Style:
@@ -113,18 +120,11 @@ class SqueezeExcite(nn.Module):
 class UpLevel(nn.Module):
     """One decoder level: bring the deeper level up, fuse it with the skips, refine both."""
 
-    def __init__(
-        self,
-        up: nn.Module,
-        skip: nn.Module,
-        *,
-        fuse: Callable[[Tensor, Tensor], Tensor],
-        body: nn.Module,
-    ) -> None:
+    def __init__(self, up: nn.Module, skip: nn.Module, *, fusion: Fusion, body: nn.Module) -> None:
         super().__init__()
         self.up = up
         self.skip = skip
-        self.fuse = fuse
+        self.fusion = fusion
         self.body = body
 
     def forward(
@@ -132,14 +132,7 @@ class UpLevel(nn.Module):
     ) -> Float[Tensor, "B C *spatial"]:
         """Give the features of this level; several skips are stacked."""
         skip = skips[0] if len(skips) == 1 else torch.cat(skips, dim=1)
-        return self.body(self.fuse(self.skip(skip), self.up(deeper)))
-
-
-FUSIONS: Final[dict[Fusion, Callable[[Tensor, Tensor], Tensor]]] = {
-    "concat": lambda skip, up: torch.cat((skip, up), dim=1),
-    "concat_up_first": lambda skip, up: torch.cat((up, skip), dim=1),
-    "add": torch.add,
-}
+        return self.body(FUSIONS[self.fusion](self.skip(skip), self.up(deeper)))
 
 
 def build_conv(

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from medseg3d.config.network import NestedConfig, Norm, ResidualConfig, UShapedConfig
 from medseg3d.errors import GridError
-from medseg3d.nets.blocks import FUSIONS, PerAxis, Style, UpLevel, build_conv, build_squeeze_excite
+from medseg3d.nets.blocks import PerAxis, Style, UpLevel, build_conv, build_squeeze_excite
 from medseg3d.nets.levels import Level, Place, plan_heads, plan_levels, plan_nodes
 from medseg3d.nets.ops import BATCH_NORMS
 
@@ -74,8 +74,7 @@ class UNet(nn.Module):
                 skips = [made[level, k] for k in range(step) if (level, k) in made]
                 made[level, step] = self._run(node, made[level + 1, step - 1], *skips)
         if self.training and len(self.heads) > 1:
-            pairs = zip(self.heads, self.head_places, strict=True)
-            return [head(made[place]) for head, place in pairs]
+            return [head(made[at]) for head, at in zip(self.heads, self.head_places, strict=True)]
         return self.heads[self.head_places.index((0, depth))](made[0, depth])
 
     def _run(self, part: nn.Module, *features: Tensor) -> Tensor:
@@ -159,12 +158,7 @@ class Plan:
 
 
 def build_unet(
-    config: UShapedConfig,
-    blocks: Blocks,
-    *,
-    spatial_dims: int,
-    in_channels: int,
-    out_channels: int,
+    config: UShapedConfig, blocks: Blocks, *, spatial_dims: int, in_channels: int, out_channels: int
 ) -> UNet:
     """Build the U-shape that `config` describes, nested or not.
 
@@ -174,15 +168,12 @@ def build_unet(
     style = Style.of(config, spatial_dims=spatial_dims)
     levels = plan_levels(config, spatial_dims)
     plan = Plan(config, style, levels, blocks)
-    nodes = plan_nodes(config)
-    heads = {
-        at: style.ops.conv(levels[at[0]].channels, out_channels, 1) for at in plan_heads(config)
-    }
+    head = partial(style.ops.conv, out_channels=out_channels, kernel_size=1)
     depth = config.depth if isinstance(config, NestedConfig) else None
     return UNet(
         build_encoder(plan, in_channels),
-        {place: build_node(plan, place[0], num_skips=skips) for place, skips in nodes},
-        heads=heads,
+        {at: build_node(plan, at[0], num_skips=skips) for at, skips in plan_nodes(config)},
+        heads={at: head(levels[at[0]].channels) for at in plan_heads(config)},
         depth=depth or len(levels) - 1,
         in_channels=in_channels,
         divisor=tuple(map(prod, zip(*(level.stride for level in levels), strict=True))),
@@ -233,8 +224,7 @@ def build_node(plan: Plan, at: int, *, num_skips: int) -> UpLevel:
             deeper.channels, up_channels, deeper.stride, stride=deeper.stride
         )
     else:
-        aligned = config.upsampling == "linear_aligned"
-        mode = style.ops.interpolation
+        mode, aligned = style.ops.interpolation, config.upsampling == "linear_aligned"
         up = nn.Upsample(scale_factor=deeper.stride, mode=mode, align_corners=aligned)
     skip = nn.Sequential()
     if config.attention == "se":
@@ -245,4 +235,4 @@ def build_node(plan: Plan, at: int, *, num_skips: int) -> UpLevel:
     build = partial(plan.blocks[1], out_channels=level.channels, style=style)
     widths = [fused] + [level.channels] * (level.decoder_blocks - 1)
     body = [build(width, kernel=level.kernel, stride=style.ones) for width in widths]
-    return UpLevel(up, skip, fuse=FUSIONS[config.skip_fusion], body=nn.Sequential(*body))
+    return UpLevel(up, skip, fusion=config.skip_fusion, body=nn.Sequential(*body))

@@ -115,7 +115,8 @@ def test_aligned_linear_upsampling_interpolates_from_corner_to_corner():
 @pytest.mark.parametrize(("fusion", "expected"), [("concat", [1, 2]), ("concat_up_first", [2, 1])])
 def test_fusion_decides_whether_skip_or_up_sampled_comes_first(fusion: str, expected: list[int]):
     level = build(UNetConfig(channels=(1, 1), skip_fusion=fusion)).decoder[0]
-    fused = level.fuse(torch.ones(1, 1, 2, 2, 2), torch.full((1, 1, 2, 2, 2), 2.0))
+    level.up, level.body = nn.Upsample(scale_factor=2), nn.Identity()
+    fused = level(torch.full((1, 1, 1, 1, 1), 2.0), torch.ones(1, 1, 2, 2, 2))
     assert fused[0, :, 0, 0, 0].tolist() == expected
 
 
