@@ -4,6 +4,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from medseg3d.config import network
+from medseg3d.config.load import parse_section
 from medseg3d.config.network import MonaiConfig, NetworkConfig
 from medseg3d.errors import ConfigError
 from medseg3d.nets.blocks import build_conv, build_mobile_unit, build_residual_unit, initialise
@@ -56,6 +57,8 @@ def build_net(
         MissingExtraError: a network of MONAI's is asked for and MONAI is not installed.
     """
     config = find_config(net) if isinstance(net, str) else net
+    # model_copy does not check what it changes
+    config = parse_section(type(config), config.model_dump(), source=config.kind)
     if spatial_dims not in OPS:
         raise ConfigError(f"spatial_dims is {spatial_dims}; networks have {[*OPS]}")
     for name, channels in {"in_channels": in_channels, "out_channels": out_channels}.items():

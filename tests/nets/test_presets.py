@@ -34,6 +34,10 @@ def test_fresh_weights_have_the_deviation_of_he_and_biases_are_0():
     [
         ({"net": "resunett"}, "no network is called 'resunett'; there are unet, resunet_shortcut,"),
         ({"net": "resunett"}, "mobile_resunet, monai/<Name>; did you mean 'resunet'?"),
+        (
+            {"net": NETS["resenc_m"].model_copy(update={"channels": (4, 8)})},
+            "encoder_blocks has 6 entries, 2 levels of channels need 2",
+        ),
         ({"spatial_dims": 4}, r"spatial_dims is 4; networks have [2, 3]"),
         ({"in_channels": 0}, "in_channels is 0; a network needs at least one"),
         ({"out_channels": -1}, "out_channels is -1"),
