@@ -15,6 +15,7 @@ from medseg3d.console import (
     say,
     say_error,
     show_event,
+    show_fault,
     show_warnings,
 )
 from medseg3d.errors import MedSegError
@@ -39,13 +40,16 @@ NO_SETTINGS: list[str] = []
 
 
 def main() -> None:
-    """Run the command line; exit code 0 ok, 1 some cases failed, 2 wrong use."""
+    """Run the command line; exit code 0 ok, 1 some cases failed, 2 wrong use, 3 a fault of ours."""
     show_warnings()
     try:
         app()
     except (MedSegError, OSError) as error:
         say_error(str(error))
         raise SystemExit(2) from None
+    except Exception:  # noqa: BLE001  Python's own exit code 1 would say that cases failed
+        show_fault()
+        raise SystemExit(3) from None
     except KeyboardInterrupt:
         say_error("stopped")
         raise SystemExit(130) from None
@@ -80,17 +84,10 @@ def demo(out: Out = Path("demo-out"), settings: Set = NO_SETTINGS, json: Json = 
         result = run_demo(out, settings=settings, watch=show_event, progress=progress)
     if json:
         print_json(result.scores.to_dict())
-        return
-    print_text(str(result.scores))
-    print_facts(
-        {
-            "cases": result.cases,
-            "new cases": result.new_cases,
-            "model": result.model,
-            "predictions": result.predictions,
-            "report": result.report,
-        }
-    )
+    else:
+        print_text(str(result.scores))
+        print_facts(result.places)
+    raise typer.Exit(1 if result.scores.failed else 0)
 
 
 @app.command()
@@ -156,9 +153,10 @@ def train(
         trained = train_run(run, out, resume=resume, watch=show_event, progress=progress)
     if json:
         print_json({"model": str(trained.model), **trained.scores.to_dict()})
-        return
-    print_text(str(trained.scores))
-    print_facts({"model": trained.model, "scores": out / "validation"})
+    else:
+        print_text(str(trained.scores))
+        print_facts({"model": trained.model, "scores": out / "validation"})
+    raise typer.Exit(1 if trained.scores.failed else 0)
 
 
 @app.command()

@@ -36,6 +36,12 @@ def say(text: str) -> None:
     err.print(escape(text), highlight=False, soft_wrap=True)
 
 
+def show_fault() -> None:
+    """Show the exception at hand, which nobody foresaw."""
+    err.print_exception()
+    say_error("a fault of medseg3d, not of your data; please report it with the lines above")
+
+
 def say_error(text: str) -> None:
     """Tell the user what went wrong."""
     err.print(f"[bold red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
@@ -96,7 +102,9 @@ def progress_bars() -> Iterator[Report]:
         def report(what: str, done: int, total: int) -> None:
             if what not in tasks:
                 tasks[what] = bars.add_task(escape(what), total=total)
-            bars.update(tasks[what], completed=done, visible=done < total)
+            bars.update(tasks[what], completed=done)
+            if done >= total:
+                bars.remove_task(tasks.pop(what))
 
         yield report
 

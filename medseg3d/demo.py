@@ -24,11 +24,7 @@ NUM_NEW: Final = 5
 class Demo:
     """Where everything is, and the scores of the new cases."""
 
-    cases: Path
-    new_cases: Path
-    model: Path
-    predictions: Path
-    report: Path
+    places: dict[str, Path]
     scores: Scores
 
 
@@ -69,4 +65,11 @@ def run_demo(
     report = write_report(
         folder / "report.html", scores=predictions / "scores.json", images=images, run=run
     )
-    return Demo(known, new, model, predictions, report, scores)
+    places = {
+        "cases": known,
+        "new cases": new,
+        "model": model,
+        "predictions": predictions,
+        "report": report,
+    }
+    return Demo(places, scores)

@@ -245,7 +245,7 @@ WRONG = {
         "network.depth: unknown key"),
     "knob of the network": (
         ["predict", "{model}", "{scan}", "--out", "{out}", "--set", "network.norm=batch"],
-        "not free, the model was trained so; free are images., network.depth, predict."),
+        "not free, the model was trained so; free are images., network.depth=, predict."),
     "prune a U-Net": (
         ["prune", "{model}", "--depth", "1", "--out", "{out}"], "cannot be cut to a depth"),
     "missing model": (["predict", "no.safetensors", "{scan}", "--out", "{out}"], "no model file"),

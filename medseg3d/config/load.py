@@ -32,7 +32,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: not readable, not YAML, or something else than keys with values.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"'{path}' cannot be read: {error}") from error
     except yaml.YAMLError as error:
@@ -42,6 +42,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"'{path}' holds {type(content).__name__}, expected keys with values ('key: value')"
         )
     return content
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's safe loader that refuses a key given twice instead of taking the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if doubled := sorted({str(key) for key in keys if keys.count(key) > 1}):
+            raise yaml.YAMLError(f"{', '.join(doubled)} stands there twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
 
 
 def override_section(section: AnySection, overrides: Sequence[str]) -> AnySection:

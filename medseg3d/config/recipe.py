@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medseg3d.config.data import Pattern
 from medseg3d.config.network import NetworkConfig
@@ -28,6 +28,16 @@ class Recipe(Section):
     """Which network, and its knobs."""
     predict: PredictConfig
     """Sliding window, with the tile's size filled in."""
+
+    @model_validator(mode="after")
+    def _dimensions_agree(self) -> "Recipe":
+        tile_size = self.predict.tile_size
+        if tile_size is None or len(tile_size) != self.spatial_dims:
+            raise ValueError(
+                f"predict.tile_size is {tile_size}, a {self.spatial_dims}D network needs "
+                f"{self.spatial_dims} numbers"
+            )
+        return self
 
 
 def build_recipe(run: RunConfig) -> Recipe:

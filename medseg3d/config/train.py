@@ -17,8 +17,8 @@ from medseg3d.config.section import Section
 class AugmentConfig(Section):
     """Random changes to training patches; every probability is per patch."""
 
-    mirror_axes: tuple[Literal[0, 1, 2], ...] = (0, 1, 2)
-    """Axes flipped with probability one half."""
+    mirror_axes: tuple[Literal[0, 1, 2], ...] = ()
+    """Axes flipped with probability one half; not for labels that tell left from right."""
     affine_probability: float = Field(default=0.3, ge=0, le=1)
     """How often a patch is rotated and scaled, both in one linear interpolation."""
     rotation_degrees: NonNegativeFloat = 15.0
@@ -33,6 +33,13 @@ class AugmentConfig(Section):
     """How often each channel is scaled by a factor of 0.75 to 1.25."""
     gamma_probability: float = Field(default=0.15, ge=0, le=1)
     """How often each channel's grey scale is bent by a gamma of 0.7 to 1.5."""
+
+    @field_validator("scale")
+    @classmethod
+    def _rising(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ValueError("a range is given as smallest, largest")
+        return scale
 
     @field_validator("mirror_axes")
     @classmethod
@@ -67,8 +74,8 @@ class TrainConfig(Section):
     """Decoupled (AdamW) or L2 (SGD) weight decay."""
     clip_norm: PositiveFloat | None = 12.0
     """Largest norm of the gradient; null does not clip."""
-    precision: Literal["32", "bf16"] = "32"
-    """Arithmetic of the forward pass; 32 is repeatable bit by bit on a CPU."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the forward pass; fp32 is repeatable bit by bit on a CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train."""
     num_workers: NonNegativeInt = 0

@@ -4,6 +4,7 @@ import csv
 import glob
 import io
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -269,7 +270,7 @@ def _case_of_row(row: Mapping[str, str], folder: Path) -> Case:
 
 
 def _doubled(names: Sequence[str]) -> list[str]:
-    return sorted({name for name in names if names.count(name) > 1})
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def _contents(folder: Path) -> str:

@@ -50,7 +50,7 @@ class PatchStream(Dataset[Sample]):
     def _case_of(self, number: int) -> StoredCase:
         passed, place = divmod(number, len(self.cases))
         order = np.random.default_rng((self.config.seed, passed, 1)).permutation(len(self.cases))
-        return self.cases[order[place]]
+        return self.cases[int(order[place])]
 
 
 def build_loader(

@@ -1,8 +1,10 @@
 """Preprocessed cases on disk, memory-mapped, so that drawing a patch reads only the patch."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from jaxtyping import Float32, Int16
@@ -22,6 +24,32 @@ class StoredCase:
     image_CIJK: Float32[np.ndarray, "C I J K"]
     channels_IJK: LabelMapIJK
     places: dict[int, Int16[np.ndarray, "P 3"]]
+
+
+class StoredCases(Sequence[StoredCase]):
+    """Cases of a store, each mapped when it is asked for and let go after.
+
+    A mapped file holds a file descriptor, and a process has a thousand or so of them.
+    """
+
+    def __init__(self, store: "Store", names: Sequence[str]) -> None:
+        """Give the cases called `names`, in this order."""
+        self.store = store
+        self.names = names
+
+    def __len__(self) -> int:
+        """Give the number of cases."""
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, number: int) -> StoredCase: ...
+    @overload
+    def __getitem__(self, number: slice) -> "StoredCases": ...
+    def __getitem__(self, number: int | slice) -> "StoredCase | StoredCases":
+        """Map a case, or take some of the cases."""
+        if isinstance(number, slice):
+            return StoredCases(self.store, self.names[number])
+        return self.store.load(self.names[number])
 
 
 class Store:
@@ -47,6 +75,7 @@ class Store:
     ) -> None:
         """Write a case; its key comes last, so that an interrupted write does not count."""
         self._path(case, "key").unlink(missing_ok=True)
+        channels_IJK = np.ascontiguousarray(channels_IJK)
         places = {str(c): _places(channels_IJK == c) for c in np.unique(channels_IJK) if c > 0}
         for part, arrays in (("image", image_CIJK), ("channels", channels_IJK)):
             stream = io.BytesIO()
@@ -72,7 +101,7 @@ class Store:
 
 
 def _places(mask: np.ndarray) -> Int16[np.ndarray, "P 3"]:
-    places = np.argwhere(mask).astype(np.int16)
-    if len(places) > MAX_PLACES:
-        places = places[np.random.default_rng(0).choice(len(places), MAX_PLACES, replace=False)]
-    return places
+    flat = np.flatnonzero(mask)
+    if len(flat) > MAX_PLACES:
+        flat = flat[np.random.default_rng(0).choice(len(flat), MAX_PLACES, replace=False)]
+    return np.stack(np.unravel_index(flat, mask.shape), axis=-1).astype(np.int16)

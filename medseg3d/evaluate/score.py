@@ -15,14 +15,14 @@ from typing import Final, TypeVar
 import numpy as np
 
 from medseg3d.arrays import LabelMapIJK, MaskIJK
-from medseg3d.errors import ConfigError, GridError, LabelError, MedSegError
+from medseg3d.errors import GridError, LabelError, MedSegError
 from medseg3d.evaluate.overlap import dice
 from medseg3d.evaluate.pairs import Pair, find_pairs
 from medseg3d.evaluate.results import MEASURES, CaseResult, CaseScore, RegionScore, Scores
 from medseg3d.evaluate.schemes import Scheme, find_scheme, scheme_of_values
 from medseg3d.evaluate.surface import hausdorff_mm
 from medseg3d.geometry.crop import nonzero_box
-from medseg3d.io.atomic import write_atomically
+from medseg3d.io.atomic import prepare_folder, write_atomically
 from medseg3d.io.files import read_volume
 from medseg3d.labels import LabelScheme, as_label_map, region_masks, require_values
 from medseg3d.volume import Grid, Volume, require_one_grid
@@ -116,15 +116,9 @@ def write_scores(scores: Scores, folder: str | Path) -> None:
         "scores.csv": _csv(_long_rows(scores)),
         "scores_wide.csv": _csv(_wide_rows(scores)),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            write_atomically(folder / name, text.encode())
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write scores into '{folder}': {error.strerror}. Choose a folder that is "
-            "writable and has room."
-        ) from error
+    prepare_folder(folder)
+    for name, text in files.items():
+        write_atomically(folder / name, text.encode())
 
 
 def _score_region(
@@ -154,18 +148,26 @@ def _hd95(reference: MaskIJK, predicted: MaskIJK, grid: Grid, scheme: Scheme) ->
 
 
 def _score_pair(pair: Pair, *, scheme: Scheme) -> CaseResult:
+    """Score a case; whatever is wrong with a prediction counts as having found nothing."""
     if pair.reference is None:
         return CaseResult(pair, None, "no reference: not scored")
     try:
         reference = read_volume(pair.reference)
-        if pair.predicted is None:
-            nothing = Volume(np.zeros_like(reference.array_CIJK), reference.affine)
-            score = score_case(nothing, reference, scheme=scheme)
-            return CaseResult(pair, score, "no prediction: scored as an empty one")
+        nothing = Volume(np.zeros_like(reference.array_CIJK), reference.affine)
+        empty = score_case(nothing, reference, scheme=scheme)
+    except (MedSegError, OSError) as error:
+        return CaseResult(pair, None, f"reference not usable, not scored: {_one_line(error)}")
+    if pair.predicted is None:
+        return CaseResult(pair, empty, "no prediction: scored as an empty one")
+    try:
         score = score_case(read_volume(pair.predicted), reference, scheme=scheme)
     except (MedSegError, OSError) as error:
-        return CaseResult(pair, None, " ".join(str(error).split()))
+        return CaseResult(pair, empty, f"scored as an empty one: {_one_line(error)}")
     return CaseResult(pair, score, None)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _values_in_file(path: Path) -> set[int]:

@@ -4,6 +4,7 @@ SimpleITK interpolates between voxel indices, not between points of the world: b
 one map from target index to source index, so that sheared and mirrored grids are as good as any.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Final, Literal
 
@@ -33,7 +34,7 @@ def spaced_grid(grid: Grid, spacing_mm: TripleFloat) -> Grid:
     """Give the grid of another spacing over the same field of view.
 
     The spacing is exactly the one asked for, the centre and the directions stay, and the size is
-    rounded to whole voxels, at least one.
+    rounded up to whole voxels: no voxel of the old grid lies outside the new one.
 
     Raises:
         ConfigError: a spacing is not positive, or so small that the grid could not be stored.
@@ -41,7 +42,7 @@ def spaced_grid(grid: Grid, spacing_mm: TripleFloat) -> Grid:
     if not all(0 < edge < np.inf for edge in spacing_mm):
         raise ConfigError(f"a spacing is three positive numbers of mm, got {spacing_mm}")
     ratio = np.divide(spacing_mm, grid.spacing_mm)
-    i, j, k = (max(1, round(float(n))) for n in grid.shape_IJK / ratio)
+    i, j, k = (math.ceil(round(float(n), 6)) for n in grid.shape_IJK / ratio)
     if i * j * k > LARGEST_GRID:
         raise ConfigError(
             f"a spacing of {spacing_mm} mm makes {i}×{j}×{k} voxels out of {grid}; choose a larger "

@@ -1,12 +1,18 @@
 """Output that is either whole or not there."""
 
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from medseg3d.errors import ConfigError
+
+UNFINISHED: Final = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+"""Names of temporary files."""
 
 
 def prepare_folder(folder: Path, *, keep: Iterable[Path] = ()) -> None:
@@ -39,7 +45,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     the target's name in one step.
 
     Raises:
-        OSError: the folder does not exist, is not writable, or the disk is full; nothing is left.
+        ConfigError: the folder does not exist, is not writable, or the disk is full; nothing is
+            left behind.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -48,6 +55,19 @@ def write_atomically(path: Path, data: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if not isinstance(error, OSError):
+            raise
+        raise ConfigError(
+            f"cannot write '{path}': {error.strerror}. Nothing was left behind; choose a folder "
+            "that exists, is writable and has room."
+        ) from error
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what writes that were killed have left in a folder."""
+    for path in folder.glob(".*.part"):
+        if UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)

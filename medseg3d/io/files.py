@@ -85,13 +85,7 @@ def write_volume(volume: Volume, path: str | Path, *, like: str | Path | None = 
     """
     path = Path(path)
     write = _by_suffix(WRITERS, path)
-    try:
-        write(volume, path, like=None if like is None else Path(like))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write '{path}': {error.strerror}. Nothing was left behind; choose a folder "
-            "that exists, is writable and has room."
-        ) from error
+    write(volume, path, like=None if like is None else Path(like))
 
 
 def _by_suffix(table: Mapping[str, Entry], path: Path) -> Entry:

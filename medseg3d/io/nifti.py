@@ -37,6 +37,9 @@ ArrayIJKC: TypeAlias = Shaped[np.ndarray, "I J K C"]
 LARGEST_BYTES: Final = 2**34
 """16 GiB of voxels; beyond any scan, but not beyond what a small gzip file can unpack to."""
 
+LONGEST_PADDING: Final = 4096
+"""Bytes of zero that some tools write after the voxels."""
+
 DEFLATE_RATIO: Final = 1032
 """No gzip file unpacks to more than this multiple of its size."""
 
@@ -118,7 +121,8 @@ def _is_gzip(path: Path) -> bool:
 def _read_voxels(stream: BufferedIOBase, header: Nifti1Header, *, most: int) -> ArrayIJKC:
     """Read all voxels and see the file end there; `most` is what the file can hold at best."""
     shape_IJKC, dtype = stored_shape(header), stored_dtype(header)
-    offset, needed = float(header["vox_offset"]), math.prod(shape_IJKC) * dtype.itemsize
+    offset = float(header["vox_offset"]) or header.single_vox_offset  # 0 is written by some tools
+    needed = math.prod(shape_IJKC) * dtype.itemsize
     if not header.single_vox_offset <= offset <= most or offset % 1:
         raise FormatError(f"is damaged: its header says that voxels start at byte {offset:g}")
     if needed > min(most, LARGEST_BYTES):
@@ -129,7 +133,8 @@ def _read_voxels(stream: BufferedIOBase, header: Nifti1Header, *, most: int) -> 
     stream.seek(int(offset))
     voxels = np.empty(needed, dtype=np.uint8)
     found = _fill(stream, voxels.data)
-    if found < needed or stream.read(1):
+    rest = stream.read(LONGEST_PADDING + 1)
+    if found < needed or len(rest) > LONGEST_PADDING or any(rest):
         raise FormatError(
             f"promises {needed} bytes of voxels and holds {found if found < needed else 'more'}: "
             "it is truncated or its header is wrong. Copy or export it again."

@@ -79,10 +79,10 @@ def load_bundle(path: str | Path) -> Bundle:
             "written with. Copy it again from where it came from."
         )
     recipe = _parse_recipe(content, path)
-    with torch.random.fork_rng(devices=[]):
+    with torch.device("meta"):  # no weights are drawn only to be replaced
         net = build_recipe_net(recipe)
     try:
-        net.load_state_dict(weights)
+        net.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         raise BundleError(f"'{path}': weights do not fit the recipe's network: {error}") from error
     return Bundle(net.eval(), recipe, str(content["version"]))
@@ -119,7 +119,7 @@ def _read(path: Path, *, with_weights: bool) -> tuple[dict[str, Any], dict[str, 
             f"'{path}' is a .safetensors file but no medseg3d bundle: its metadata lacks a whole "
             f"'{KEY}'. Make one with `medseg3d train` or medseg3d.save_bundle."
         ) from error
-    if written != FORMAT:
+    if not isinstance(written, int) or written > FORMAT:
         raise BundleError(
             f"'{path}' has bundle format {written}, this medseg3d reads {FORMAT}: "
             f"use medseg3d {content['version']}"

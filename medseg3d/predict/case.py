@@ -1,5 +1,6 @@
 """The story of a case: files in, a label map on their own grid out."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,9 @@ from medseg3d.predict.sliding import Progress, predict_labels
 from medseg3d.preprocess.pipeline import preprocess_volume
 from medseg3d.volume import Volume
 
-FREE: Final = ("images.", "network.depth", "predict.", "preprocess.")
+log = logging.getLogger(__name__)
+
+FREE: Final = ("images.", "network.depth=", "predict.", "preprocess.nonfinite=")
 """What of a recipe may be set for a trained model."""
 
 
@@ -38,7 +41,10 @@ class PredictedCase:
 
 
 def predict_case(
-    bundle: Bundle, images: Sequence[str | Path] | Volume, *, progress: Progress | None = None
+    bundle: Bundle,
+    images: str | Path | Sequence[str | Path] | Volume,
+    *,
+    progress: Progress | None = None,
 ) -> Volume:
     """Segment one case: a Volume of one channel, on exactly the grid of the images.
 
@@ -51,6 +57,8 @@ def predict_case(
         GridError: the channels do not lie on one grid.
     """
     recipe = bundle.recipe
+    if isinstance(images, str | Path):
+        images = [images]
     volume = images if isinstance(images, Volume) else _read_channels(images, recipe)
     if volume.num_channels != len(recipe.images):
         raise ConfigError(
@@ -110,20 +118,29 @@ def predict_cases(
     case that starts, what is called as its tiles are done.
 
     Raises:
-        ConfigError: `out` cannot be written to, or holds a result already and not `overwrite`.
+        ConfigError: `out` cannot be written to, holds a result already and not `overwrite`, or
+            is where the images lie under the names of their results.
     """
     targets = {case.id: out / f"{case.id}.nii.gz" for case in cases}
+    sources = {path.resolve() for case in cases for path in case.images.values()}
+    if own := [target.name for target in targets.values() if target.resolve() in sources]:
+        raise ConfigError(
+            f"the result of '{own[0]}' would replace the image it is made from; "
+            "choose another --out than the folder of the images"
+        )
     prepare_folder(out, keep=[] if overwrite else targets.values())
     for case in cases:
         start = perf_counter()
         reason = None
+        targets[case.id].unlink(missing_ok=True)  # what lay there is no result of this run
         try:
             progress = on_tiles(case) if on_tiles else None
             images = [case.images[channel] for channel in bundle.recipe.images]
             label_map = predict_case(bundle, images, progress=progress)
             write_volume(label_map, targets[case.id], like=images[0])
-        except Exception as error:  # noqa: BLE001  whatever it is, it is this case's alone
+        except Exception as error:
             reason = f"{type(error).__name__}: {error}"
+            log.debug("case '%s'", case.id, exc_info=True)
         path = targets[case.id] if reason is None else None
         yield PredictedCase(case.id, path, reason, perf_counter() - start)
 

@@ -7,7 +7,7 @@ from jaxtyping import Float, Float32, Integer
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from medseg3d.errors import GridError
+from medseg3d.errors import ConfigError, GridError
 from medseg3d.predict.tiles import gaussian_weight, plan_tiles, require_divisible
 
 Progress = Callable[[int, int], None]
@@ -32,9 +32,12 @@ def predict_logits(
     there. The image is not changed.
 
     Raises:
+        ConfigError: `net` is in training mode.
         GridError: `tile_size` has not one number per spatial axis, or is no multiple of the
             network's divisor.
     """
+    if net.training:
+        raise ConfigError("the network is in training mode, expected eval mode; call net.eval()")
     tile_size = _checked_tile(net, image, tile_size)
     device = next((p.device for p in net.parameters()), image.device)
     margins = [_margin(n, t) for n, t in zip(image.shape[1:], tile_size, strict=True)]
@@ -55,7 +58,8 @@ def predict_logits(
         if progress:
             progress(first + len(boxes), len(tiles))
     inside = [slice(a, a + n) for (a, _), n in zip(margins, image.shape[1:], strict=True)]
-    return (logits / total)[(slice(None), *inside)]
+    logits /= total
+    return logits[(slice(None), *inside)]
 
 
 def predict_labels(

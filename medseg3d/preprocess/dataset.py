@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.data.cases import Case
@@ -11,6 +12,9 @@ from medseg3d.errors import ConfigError, MedSegError
 from medseg3d.io.files import read_label_map, read_volume
 from medseg3d.labels import LabelScheme, values_to_channels
 from medseg3d.preprocess.pipeline import preprocess_volume
+
+PREPROCESSING: Final = 1
+"""Counted up when the same files and configuration give other voxels than before."""
 
 
 def preprocess_cases(
@@ -59,5 +63,5 @@ def _key(case: Case, config: PreprocessConfig, labels: LabelScheme) -> str:
     """Name what a stored case is made from: its files as they are now, and what is done to them."""
     files = [*case.images.values(), *([case.reference] if case.reference else [])]
     stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    made_from = [stats, config.model_dump(mode="json"), labels.channel_values]
+    made_from = [PREPROCESSING, stats, config.model_dump(mode="json"), labels.channel_values]
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()

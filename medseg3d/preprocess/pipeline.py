@@ -4,6 +4,7 @@ What goes out lies on exactly the grid that came in: same shape, same affine, wh
 between.
 """
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from medseg3d.geometry.orient import AxisMap, plan_axes
 from medseg3d.geometry.resample import resample_label_map, resample_volume, spaced_grid
 from medseg3d.preprocess.intensity import normalize_intensity
 from medseg3d.volume import Grid, Volume, require_one_grid
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +70,19 @@ def preprocess_volume(volume: Volume, config: PreprocessConfig) -> Preprocessed:
     oriented = axes.apply(volume)
     box = nonzero_box(oriented.array_CIJK) if config.crop == "nonzero" else Box.whole(oriented.grid)
     cropped = crop_volume(oriented, box)
+    if "nonzero" in (config.crop, config.intensity[-7:]) and oriented.array_CIJK.all():
+        log.warning("no voxel is 0: 'nonzero' in preprocess.crop and .intensity does nothing")
+    # before voxels change: between head and air, interpolation makes grey values of no tissue
+    normalized = Volume(normalize_intensity(cropped.array_CIJK, config.intensity), cropped.affine)
     grid = spaced_grid(cropped.grid, config.spacing_mm) if config.spacing_mm else cropped.grid
-    resampled = resample_volume(cropped, grid=grid, interpolation=config.interpolation)
-    normalized = normalize_intensity(resampled.array_CIJK, config.intensity)
-    return Preprocessed(Volume(normalized, resampled.affine), volume.grid, axes, box)
+    resampled = resample_volume(normalized, grid=grid, interpolation=config.interpolation)
+    if config.intensity == "zscore_nonzero":
+        resampled = _with_air(resampled, cropped)
+    return Preprocessed(resampled, volume.grid, axes, box)
+
+
+def _with_air(resampled: Volume, original: Volume) -> Volume:
+    """Put 0 again where the nearest original voxel is 0: interpolation has blurred the edge."""
+    tissue = Volume((original.array_CIJK != 0).astype(np.uint8), original.affine)
+    nearest = resample_volume(tissue, grid=resampled.grid, interpolation="nearest")
+    return Volume(resampled.array_CIJK * nearest.array_CIJK, resampled.affine)

@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from medseg3d import __version__
 from medseg3d.data.cases import Case, read_cases
 from medseg3d.errors import ConfigError, GridError, LabelError
-from medseg3d.io.atomic import write_atomically
+from medseg3d.io.atomic import prepare_folder, write_atomically
 from medseg3d.io.events import read_events
 from medseg3d.io.files import read_volume
 from medseg3d.labels import LabelScheme
@@ -160,11 +160,5 @@ def _without_paths(text: str) -> str:
 
 
 def _write(path: Path, page: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, page.encode())
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write '{path}': {error.strerror}. Choose a folder that is writable and has "
-            "room."
-        ) from error
+    prepare_folder(path.parent)
+    write_atomically(path, page.encode())

@@ -1,14 +1,17 @@
 """What a run leaves behind besides weights: its configuration, and an event a line."""
 
-from collections.abc import Callable
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from medseg3d.config.load import read_yaml
 from medseg3d.config.run import RunConfig
 from medseg3d.errors import ConfigError
-from medseg3d.io.atomic import prepare_folder, write_atomically
+from medseg3d.io.atomic import prepare_folder, remove_unfinished, write_atomically
 from medseg3d.io.events import Event, append_event, read_events, rewrite_events
 
 
@@ -32,28 +35,41 @@ class RunLog:
         rewrite_events(self.path, [e for e in events if e.step <= step and e.event != "end"])
 
 
-def prepare_run(config: RunConfig, folder: Path, *, resume: bool) -> None:
-    """Make a run's folder, or see that the one to resume is of this configuration.
+@contextmanager
+def claim_run(config: RunConfig, folder: Path, *, resume: bool) -> Iterator[None]:
+    """Make a run's folder, or see that the one to resume is of this configuration; alone in it.
 
     Raises:
-        ConfigError: the folder holds a run and `resume` is off, or a run of another configuration.
+        ConfigError: the folder holds a run and `resume` is off, a run of another configuration,
+            or one that is going on.
     """
-    path = folder / "config.yaml"
-    content = config.model_dump(mode="json")
     prepare_folder(folder)
-    for unfinished in folder.rglob(".*.part"):
-        unfinished.unlink()
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a killed process lets go of it
+        except BlockingIOError:
+            raise ConfigError(
+                f"'{folder}' is being trained in by another process; wait, or choose another --out"
+            ) from None
+        _require_same_run(config, folder / "config.yaml", resume=resume)
+        for part in (folder, folder / "store", folder / "validation"):
+            remove_unfinished(part)
+        yield
+
+
+def _require_same_run(config: RunConfig, path: Path, *, resume: bool) -> None:
+    content = config.model_dump(mode="json")
     if not path.exists():
         write_atomically(path, yaml.safe_dump(content, sort_keys=False).encode())
         return
     if not resume:
         raise ConfigError(
-            f"'{folder}' holds a run already. Go on with it by --resume, or choose another --out."
+            f"'{path.parent}' holds a run already. Go on with it by --resume, or choose another "
+            "--out."
         )
-    before = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if changed := sorted(_differences(before, content)):
+    if changed := sorted(_differences(read_yaml(path), content)):
         raise ConfigError(
-            f"'{folder}' was begun with another configuration; it differs in "
+            f"'{path.parent}' was begun with another configuration; it differs in "
             f"{', '.join(changed)}. Resume with the same, or choose another --out."
         )
 

@@ -47,4 +47,4 @@ class SegmentationLoss(nn.Module):
 def _at_size(target: Tensor, output: Tensor) -> Tensor:
     if target.shape[2:] == output.shape[2:]:
         return target
-    return interpolate(target, size=output.shape[2:], mode="nearest")
+    return interpolate(target, size=output.shape[2:], mode="nearest-exact")

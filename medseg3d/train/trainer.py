@@ -1,10 +1,11 @@
 """The story of a training: cases → store → patches → steps → checkpoints → bundle → scores."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -14,10 +15,10 @@ from torch import nn
 from medseg3d import __version__
 from medseg3d.config.recipe import build_recipe
 from medseg3d.config.run import RunConfig
-from medseg3d.data.cases import find_cases, write_cases
+from medseg3d.data.cases import Case, find_cases, read_cases, write_cases
 from medseg3d.data.loader import build_loader
 from medseg3d.data.splits import Split, split_cases
-from medseg3d.data.store import Store
+from medseg3d.data.store import Store, StoredCases
 from medseg3d.errors import ConfigError
 from medseg3d.evaluate.overlap import dice
 from medseg3d.evaluate.score import Scores, score_cases, write_scores
@@ -28,12 +29,18 @@ from medseg3d.predict.case import choose_device, predict_cases, predict_channels
 from medseg3d.predict.tiles import require_divisible
 from medseg3d.preprocess.dataset import preprocess_cases
 from medseg3d.train.checkpoint import load_checkpoint, save_checkpoint
-from medseg3d.train.log import RunLog, prepare_run
+from medseg3d.train.log import RunLog, claim_run
 from medseg3d.train.losses import SegmentationLoss
 from medseg3d.train.optim import build_optimizer, learning_rate_at
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, the number done, and the number in all."""
+
+
+SEED_STRIDE: Final = 1_000_003
+"""Keeps the random streams of two seeds apart: step n of one is no step of the next."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +72,16 @@ def train_run(
     """
     report: Progress = progress or _keep_quiet
     _require_fitting_patch(config)
-    prepare_run(config, folder, resume=resume)
+    with claim_run(config, folder, resume=resume):
+        return _train(config, folder, watch, report)
+
+
+def _train(
+    config: RunConfig, folder: Path, watch: Callable[[Event], None] | None, report: Progress
+) -> TrainedRun:
     split = _prepare_cases(config, folder, report)
-    with torch.random.fork_rng():
+    gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(gpus):
         trainer = Trainer(config, split, folder, watch=watch)
         trainer.run(report)
     model = folder / "model.safetensors"
@@ -91,8 +105,8 @@ class Trainer:
         self.config = config.train
         self.folder = folder
         store = Store(folder / "store")
-        self.training = [store.load(case.id) for case in split.training]
-        self.validation = [store.load(case.id) for case in split.validation]
+        self.training = StoredCases(store, [case.id for case in split.training])
+        self.validation = StoredCases(store, [case.id for case in split.validation])
         torch.manual_seed(config.train.seed)
         recipe = build_recipe(config)
         self.bundle = Bundle(build_recipe_net(recipe), recipe, __version__)
@@ -151,7 +165,7 @@ class Trainer:
             ConfigError: the loss is not finite; the weights are still those of the step before.
         """
         # whatever dropout draws depends on the step alone, so that a resumed run draws the same
-        torch.manual_seed(self.config.seed + self.step)
+        torch.manual_seed(self.config.seed * SEED_STRIDE + self.step)
         self.net.train()
         rate = learning_rate_at(self.step, self.config)
         for group in self.optimizer.param_groups:
@@ -214,6 +228,9 @@ def _require_fitting_patch(config: RunConfig) -> None:
     for name, size in sizes.items():
         if size is not None:
             require_divisible(size, getattr(net, "divisor", (1,) * len(size)), name=name)
+    # on the meta device a forward pass costs nothing and refuses what the network cannot take
+    patch = (config.train.batch_size, len(config.data.images), *config.train.patch_size)
+    net(torch.empty(patch, device="meta"))
 
 
 def _prepare_cases(config: RunConfig, folder: Path, report: Progress) -> Split:
@@ -221,8 +238,8 @@ def _prepare_cases(config: RunConfig, folder: Path, report: Progress) -> Split:
         raise ConfigError("data.reference: training needs the pattern of the reference label maps")
     cases = find_cases(config.data)
     split = split_cases(cases, config.data.split, folder=config.data.folder)
-    write_cases(folder / "training.csv", split.training)
-    write_cases(folder / "validation.csv", split.validation)
+    _keep_split(split.training, folder / "training.csv")
+    _keep_split(split.validation, folder / "validation.csv")
     preprocess_cases(
         [*split.training, *split.validation],
         Store(folder / "store"),
@@ -233,12 +250,26 @@ def _prepare_cases(config: RunConfig, folder: Path, report: Progress) -> Split:
     return split
 
 
+def _keep_split(cases: Sequence[Case], table: Path) -> None:
+    """Write which cases a run began with, or see that they still are the same."""
+    if not table.exists():
+        write_cases(table, cases)
+        return
+    before, now = {case.id for case in read_cases(table)}, {case.id for case in cases}
+    if changed := [f"-{name}" for name in before - now] + [f"+{name}" for name in now - before]:
+        raise ConfigError(
+            f"the data set changed since the run began, so that {table.stem} cases differ: "
+            f"{', '.join(sorted(changed)[:5])}. Restore it, or begin anew in another --out."
+        )
+
+
 def _score_held_out(trainer: Trainer, split: Split, folder: Path, report: Progress) -> Scores:
     """Segment the held-out files as a user would, score them, and log the final validation."""
     out = folder / "validation"
-    for number, _ in enumerate(
-        predict_cases(trainer.bundle, split.validation, out, overwrite=True), start=1
-    ):
+    predicted = predict_cases(trainer.bundle, split.validation, out, overwrite=True)
+    for number, case in enumerate(predicted, start=1):
+        if case.reason:
+            log.warning("case '%s' could not be segmented: %s", case.id, case.reason)
         report("validating", number, len(split.validation))
     scores = score_cases(out, folder / "validation.csv", scheme=trainer.bundle.recipe.labels)
     write_scores(scores, out)

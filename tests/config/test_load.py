@@ -216,3 +216,13 @@ class TestValues:
     def test_an_axis_is_mirrored_once(self, path: Path):
         with pytest.raises(ConfigError, match=r"mirror_axes: an axis is named twice"):
             load_config(path, ["train.augment.mirror_axes=[0, 1, 0]"])
+
+    def test_a_range_rises(self, path: Path):
+        with pytest.raises(ConfigError, match=r"scale: a range is given as smallest, largest"):
+            load_config(path, ["train.augment.scale=[1.2, 0.8]"])
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path):
+    (tmp_path / "run.yaml").write_text("train: {epochs: 3}\ntrain: {epochs: 4}\n")
+    with pytest.raises(ConfigError, match="is not YAML: train stands there twice"):
+        load_config(tmp_path / "run.yaml")

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medseg3d.data.store import MAX_PLACES, Store
+from medseg3d.data.store import MAX_PLACES, Store, StoredCases
+from medseg3d.errors import ConfigError
 
 IMAGE = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
 CHANNELS = np.zeros((3, 4, 5), dtype=np.uint8)
@@ -88,7 +89,7 @@ def test_a_case_whose_writing_is_interrupted_does_not_count(store: Store, part: 
     path = store.folder / f"p1.{part}"
     path.unlink()
     path.mkdir()  # nothing can take its name, as if the disk were full
-    with pytest.raises(OSError, match=r"p1\."):
+    with pytest.raises(ConfigError, match=r"cannot write .*p1\."):
         store.save("p1", "key", image_CIJK=IMAGE, channels_IJK=CHANNELS)
     assert not store.holds("p1", "key")
     path.rmdir()
@@ -100,3 +101,11 @@ def test_a_case_whose_writing_is_interrupted_does_not_count(store: Store, part: 
         "p1.key",
         "p1.places.npz",
     ]
+
+
+def test_many_cases_do_not_use_up_the_file_descriptors(store: Store):
+    before = len([*Path("/proc/self/fd").iterdir()])
+    cases = StoredCases(store, ["p1"] * 600)
+    assert sum(int(case.channels_IJK[2, 0, 0]) for case in cases) == 600 * 3
+    assert len([*Path("/proc/self/fd").iterdir()]) <= before + 4
+    assert [case.id for case in cases[:2]] == ["p1", "p1"]

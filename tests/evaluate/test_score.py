@@ -169,23 +169,28 @@ class TestFolder:
         assert reasons["unknown"] == "no reference: not scored"
         assert not any("\n" in reason for reason in reasons.values() if reason)
 
-    def test_a_missing_prediction_is_scored_as_empty_and_other_failures_are_not(
-        self, scores: Scores
-    ):
+    def test_whatever_is_wrong_with_a_prediction_it_counts_as_an_empty_one(self, scores: Scores):
         by_case = {result.pair.case: result.score for result in scores.cases}
-        assert [case for case, score in by_case.items() if score] == ["good", "missing"]
-        assert {(s.dice, s.hd95) for s in by_case["missing"].regions.values()} == {(0, 374)}
+        assert [case for case, score in by_case.items() if not score] == ["unknown"]
+        for case in ("broken", "foreign", "grid", "missing"):
+            assert {(s.dice, s.hd95) for s in by_case[case].regions.values()} == {(0, 374)}
+
+    def test_a_broken_reference_cannot_be_scored(self, folders: tuple[Path, Path]):
+        (folders[1] / "good.nii.gz").write_bytes(b"")
+        good = score_cases(*folders, scheme="brats2023").cases[2]
+        assert good.score is None
+        assert good.reason.startswith("reference not usable, not scored: ")
 
     def test_aggregates_say_over_how_many_cases(self, scores: Scores):
         summary = scores.summary()["WT"]
-        assert (summary["dice"].n, summary["hd95"].n) == (2, 2)
-        assert summary["dice"].mean == pytest.approx((240 / 288 + 0) / 2)
-        assert summary["hd95"].mean == pytest.approx((1 + 374) / 2)
+        assert (summary["dice"].n, summary["hd95"].n) == (5, 5)
+        assert summary["dice"].mean == pytest.approx(240 / 288 / 5)
+        assert summary["hd95"].mean == pytest.approx((1 + 4 * 374) / 5)
 
     def test_undefined_distances_are_counted(self, folders: tuple[Path, Path]):
         scheme = find_scheme("brats2023").model_copy(update={"one_empty": "nan"})
         summary = score_cases(*folders, scheme=scheme).summary()["WT"]["hd95"]
-        assert (summary.mean, summary.n, summary.undefined) == (1, 1, 1)
+        assert (summary.mean, summary.n, summary.undefined) == (1, 1, 4)
 
     def test_processes_give_the_same_result(self, folders: tuple[Path, Path], scores: Scores):
         assert score_cases(*folders, scheme="brats2023", workers=2) == scores
@@ -224,7 +229,7 @@ class TestFolder:
         assert head.split() == [
             "region", "measure", "mean", "sd", "median", "low", "high", "n", "undefined"
         ]  # fmt: skip
-        assert rows[0].split()[:3] == ["WT", "dice", "0.4167"]
+        assert rows[0].split()[:3] == ["WT", "dice", "0.1667"]
         assert last.startswith("6 cases, 5 failed")
 
     def test_real_folders_in_their_own_layout(self, brats: Path, tmp_path: Path):
@@ -261,8 +266,8 @@ class TestFiles:
         assert cases["unknown"]["reference"] is None
         assert cases["unknown"]["regions"] == {}
         summary = document["summary"]["ET"]["hd95"]
-        assert summary["n"] == 2
-        assert summary["mean"] == pytest.approx((1 + 374) / 2)
+        assert summary["n"] == 5
+        assert summary["mean"] == pytest.approx((1 + 4 * 374) / 5)
         assert {"sd", "median", "low", "high", "undefined"} < summary.keys()
 
     def test_tables_hold_every_number_and_every_failure(self, scores: Scores, tmp_path: Path):
@@ -271,7 +276,7 @@ class TestFiles:
             [*csv.DictReader((tmp_path / name).read_text().splitlines())]
             for name in ("scores.csv", "scores_wide.csv")
         )
-        assert len(long) == 2 * 3 * 4 + 4
+        assert len(long) == 5 * 3 * 4 + 1
         [dice] = [
             float(row["value"]) for row in long
             if (row["case"], row["region"], row["measure"]) == ("good", "WT", "dice")
@@ -290,7 +295,7 @@ class TestFiles:
         write_scores(score_cases(*folders, scheme=scheme), tmp_path)
         document = json.loads((tmp_path / "scores.json").read_text())
         assert document["cases"][4]["regions"]["ET"]["hd95"] is None
-        assert document["summary"]["ET"]["hd95"]["undefined"] == 1
+        assert document["summary"]["ET"]["hd95"]["undefined"] == 4
         assert "missing,failed,ET,hd95,nan,no prediction" in (tmp_path / "scores.csv").read_text()
 
     def test_the_same_scores_are_the_same_bytes_and_nothing_else_is_left(self, scores, tmp_path):
@@ -304,7 +309,9 @@ class TestFiles:
 
     def test_a_folder_that_cannot_be_written_is_refused(self, scores: Scores, tmp_path: Path):
         (tmp_path / "file").touch()
-        with pytest.raises(ConfigError, match=r"cannot write scores into '.*file': File exists"):
+        with pytest.raises(
+            ConfigError, match=r"output folder '.*file' cannot be written to: File exists"
+        ):
             write_scores(scores, tmp_path / "file")
 
 

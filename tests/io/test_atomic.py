@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from medseg3d.errors import ConfigError
-from medseg3d.io.atomic import prepare_folder, write_atomically
+from medseg3d.io.atomic import prepare_folder, remove_unfinished, write_atomically
 
 ROOT = Path(__file__).parents[2]
 SHM = Path("/dev/shm")
@@ -50,12 +50,12 @@ class TestWriting:
             os.umask(before)
 
     def test_a_missing_folder_is_an_error(self, tmp_path: Path):
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(ConfigError, match=r"none/a': No such file"):
             write_atomically(tmp_path / "none" / "a", b"")
 
     def test_where_the_name_cannot_be_taken_nothing_is_left(self, tmp_path: Path):
         (tmp_path / "a").mkdir()
-        with pytest.raises(IsADirectoryError):
+        with pytest.raises(ConfigError, match=r"Is a directory\. Nothing was left behind"):
             write_atomically(tmp_path / "a", b"data")
         assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
@@ -71,7 +71,7 @@ class TestWriting:
         command = [sys.executable, "-c", LIMITED, path]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 1
-        assert "OSError: [Errno 27] File too large" in done.stderr
+        assert "/a': File too large. Nothing was left behind" in done.stderr
         assert path.read_bytes() == b"old"
         assert [*tmp_path.iterdir()] == [path]
 
@@ -118,3 +118,13 @@ class TestFolders:
             prepare_folder(tmp_path, keep=iter(results))
         assert "holds 1.nii.gz, 2.nii.gz, 3.nii.gz and 2 more. " in str(refused.value)
         assert "--overwrite" in str(refused.value)
+
+    def test_only_our_own_unfinished_files_are_removed(self, tmp_path: Path):
+        (tmp_path / "deep").mkdir()
+        ours = tmp_path / ".model.safetensors.0123abcd.part"
+        others = [tmp_path / ".firefox.iso.part", tmp_path / "a.part", tmp_path / "deep/.b.part"]
+        for path in (ours, *others):
+            path.touch()
+        remove_unfinished(tmp_path)
+        assert not ours.exists()
+        assert all(path.exists() for path in others)

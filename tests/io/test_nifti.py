@@ -201,7 +201,7 @@ def test_gzip_members_one_after_the_other_are_one_file(tmp_path):
         ({"datatype": 32}, "NIfTI's type 32"),
         ({"datatype": 1}, "NIfTI's type 1"),
         ({"datatype": -5}, "NIfTI's type -5"),
-        ({"vox_offset": 0}, "voxels start at byte 0"),
+        ({"vox_offset": 348}, "voxels start at byte 348"),
         ({"vox_offset": 352.5}, "voxels start at byte 352.5"),
         ({"vox_offset": np.nan}, "voxels start at byte nan"),
         ({"vox_offset": 1e30}, "voxels start at byte 1e+30"),

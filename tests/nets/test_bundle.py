@@ -179,7 +179,7 @@ class TestForeign:
         torch.save({"weight": torch.ones(3)}, path)
         assert "no whole .safetensors file" in refusal(path)
 
-    @pytest.mark.parametrize("written", [2, 0, "1"])
+    @pytest.mark.parametrize("written", [2, "1"])
     def test_another_format_is_told_with_the_version_that_reads_it(self, path: Path, written: Any):
         rewrite(path, lambda content: content.update(format=written, version="7.2"))
         said = refusal(path)

@@ -178,6 +178,42 @@ def test_what_a_model_was_trained_to_be_cannot_be_set(tmp_path: Path, build_bund
     model = tmp_path / "m.safetensors"
     save_bundle(build_bundle("t1"), model)
 
-    for setting in ("network.channels=[4, 16]", "labels.values={1: a}", "spatial_dims=2"):
+    for setting in (
+        "network.channels=[4, 16]",
+        "labels.values={1: a}",
+        "spatial_dims=2",
+        "preprocess.orientation=PIR",
+    ):
         with pytest.raises(ConfigError, match="the model was trained so; free are images"):
             [*predict_inputs(model, [path], tmp_path / "out", settings=[setting])]
+
+
+def test_a_result_never_replaces_the_image_it_is_made_from(
+    tmp_path: Path, build_bundle: Build
+) -> None:
+    path = write_image(tmp_path / "a.nii.gz")
+    before = path.read_bytes()
+
+    with pytest.raises(ConfigError, match="would replace the image it is made from"):
+        [*predict_cases(build_bundle("t1"), [Case("a", {"t1": path})], tmp_path, overwrite=True)]
+
+    assert path.read_bytes() == before
+
+
+def test_a_case_that_fails_leaves_no_result_of_an_earlier_run(
+    tmp_path: Path, build_bundle: Build
+) -> None:
+    case = Case("a", {"t1": write_image(tmp_path / "a.nii.gz")})
+    [*predict_cases(build_bundle("t1"), [case], tmp_path / "out")]
+    case.images["t1"].write_bytes(b"")
+
+    (done,) = predict_cases(build_bundle("t1"), [case], tmp_path / "out", overwrite=True)
+
+    assert done.reason
+    assert not [*(tmp_path / "out").iterdir()]
+
+
+def test_one_file_is_one_channel(tmp_path: Path, build_bundle: Build) -> None:
+    path = write_image(tmp_path / "a.nii.gz")
+
+    assert predict_case(build_bundle("t1"), str(path)).shape_IJK == (20, 24, 9)

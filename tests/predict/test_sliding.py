@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg3d.errors import GridError
+from medseg3d.errors import ConfigError, GridError
 from medseg3d.nets.presets import NETS, build_net
 from medseg3d.predict.sliding import predict_labels, predict_logits
 
@@ -36,7 +36,7 @@ def test_constant_logits_come_back_constant_at_every_voxel(
     shape: tuple[int, ...], dtype: torch.dtype
 ) -> None:
     values = torch.tensor([0.3, -70.0, 1000.0], dtype=dtype)
-    net = Constant(*values.tolist(), dtype=dtype)
+    net = Constant(*values.tolist(), dtype=dtype).eval()
 
     logits = predict_logits(net, torch.rand(1, *shape), tile_size=(16, 16, 16))
 
@@ -51,7 +51,7 @@ def test_a_voxelwise_network_gives_what_it_gives_without_tiles(shape: tuple[int,
     image = torch.randn(1, *shape)
     before = image.clone()
 
-    logits = predict_logits(Copy(), image, tile_size=(16, 20, 16), overlap=0.3)
+    logits = predict_logits(Copy().eval(), image, tile_size=(16, 20, 16), overlap=0.3)
 
     torch.testing.assert_close(logits, torch.cat([image, -image]), rtol=1e-5, atol=1e-6)
     assert torch.equal(image, before), "the input was modified"
@@ -77,14 +77,14 @@ def test_the_result_does_not_depend_on_the_tile_batch(name: str, spatial_dims: i
 def test_labels_are_the_argmax_of_the_logits() -> None:
     image = torch.randn(1, 20, 30, 9)
 
-    labels = predict_labels(Copy(), image, tile_size=(16, 16, 16))
+    labels = predict_labels(Copy().eval(), image, tile_size=(16, 16, 16))
 
     assert labels.dtype == torch.uint8
     assert torch.equal(labels, (image[0] < 0).to(torch.uint8))
 
 
 def test_more_than_256_channels_do_not_wrap_around() -> None:
-    net = Constant(*[float(n == 299) for n in range(300)])
+    net = Constant(*[float(n == 299) for n in range(300)]).eval()
 
     labels = predict_labels(net, torch.zeros(1, 4, 4, 4), tile_size=(4, 4, 4))
 
@@ -95,7 +95,7 @@ def test_progress_counts_tiles_to_the_last() -> None:
     seen: list[tuple[int, int]] = []
 
     predict_logits(
-        Constant(1.0),
+        Constant(1.0).eval(),
         torch.zeros(1, 40, 16, 16),
         tile_size=(16, 16, 16),
         tile_batch=3,
@@ -107,9 +107,14 @@ def test_progress_counts_tiles_to_the_last() -> None:
 
 def test_a_tile_of_other_dimension_is_refused() -> None:
     with pytest.raises(GridError, match=r"3 spatial axes, tile_size \(16, 16\) has 2"):
-        predict_logits(Constant(1.0), torch.zeros(1, 8, 8, 8), tile_size=(16, 16))
+        predict_logits(Constant(1.0).eval(), torch.zeros(1, 8, 8, 8), tile_size=(16, 16))
 
 
 def test_a_tile_that_does_not_fit_the_network_is_refused_with_the_next_that_does() -> None:
     with pytest.raises(GridError, match=r"\(16, 18, 16\).*\(4, 4, 4\).*\(16, 20, 16\)"):
-        predict_logits(Copy(), torch.zeros(1, 8, 8, 8), tile_size=(16, 18, 16))
+        predict_logits(Copy().eval(), torch.zeros(1, 8, 8, 8), tile_size=(16, 18, 16))
+
+
+def test_a_network_in_training_mode_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"training mode, expected eval mode; call net\.eval\(\)"):
+        predict_logits(Copy(), torch.zeros(1, 8, 8, 8), tile_size=(8, 8, 8))

@@ -88,3 +88,33 @@ def test_a_real_reference_keeps_its_regions_on_a_finer_grid_and_back(hippocampus
     for value in (1, 2):
         pair = restored.array_CIJK == value, reference.array_CIJK == value
         assert 2 * (pair[0] & pair[1]).sum() / (pair[0].sum() + pair[1].sum()) > 0.97
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "bspline"])
+def test_air_stays_exactly_0_when_voxels_change(interpolation: str):
+    image = np.zeros((1, 20, 20, 20), dtype=np.float32)
+    image[0, 6:14, 5:15, 6:14] = np.random.default_rng(0).normal(50, 5, (8, 10, 8))
+    config = PreprocessConfig(
+        intensity="zscore_nonzero", spacing_mm=(1.5, 1.5, 0.8), interpolation=interpolation
+    )
+    volume = preprocess_volume(Volume(image, np.eye(4)), config).volume
+    inside = volume.array_CIJK != 0
+    assert 0.05 < inside.mean() < 0.11, "air counts as tissue"
+    assert abs(volume.array_CIJK[inside].mean()) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("length", "old", "new"), [(101, 0.5, 2.0), (13, 1.0, 3.0), (5, 1.0, 2.0), (10, 1.0, 4.0)]
+)
+def test_no_border_is_lost_on_the_way_back_from_a_coarser_grid(length: int, old: float, new: float):
+    image = np.random.default_rng(0).normal(size=(1, length, 6, 6)).astype(np.float32)
+    config = PreprocessConfig(spacing_mm=(new, new, new))
+    preprocessed = preprocess_volume(Volume(image, np.diag([old, old, old, 1])), config)
+    restored = preprocessed.restore(np.full(preprocessed.volume.shape_IJK, 3, dtype=np.uint8))
+    assert (restored.array_CIJK == 3).all()
+
+
+def test_nonzero_where_nothing_is_0_is_told(caplog: pytest.LogCaptureFixture):
+    volume = Volume(np.random.default_rng(0).normal(5, 1, (1, 4, 4, 4)), np.eye(4))
+    preprocess_volume(volume, PreprocessConfig(crop="nonzero"))
+    assert "no voxel is 0" in caplog.text

@@ -208,5 +208,5 @@ def test_an_image_on_another_grid_is_refused(evaluation: Path, tmp_path: Path) -
 
 def test_a_page_that_cannot_be_written_is_an_error(evaluation: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"cannot write '.*page\.html'.*Choose a folder"):
+    with pytest.raises(ConfigError, match=r"output folder '.*file' cannot be written to.*Choose"):
         write_report(tmp_path / "file" / "page.html", scores=None, run=evaluation / "run")
