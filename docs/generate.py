@@ -3,6 +3,7 @@
 python docs/generate.py
 """
 
+import json
 from collections.abc import Iterator
 from inspect import cleandoc
 from pathlib import Path
@@ -12,9 +13,14 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from medseg3d.config.evaluate import EvaluateConfig
+from medseg3d.config.network import NestedConfig, ResidualConfig, UShapedConfig
 from medseg3d.config.run import RunConfig
+from medseg3d.info import measure_cost
+from medseg3d.nets.levels import plan_heads, plan_levels, plan_nodes
+from medseg3d.nets.presets import NETS
 
 REFERENCE = Path(__file__).parent / "reference"
+TIMES = Path(__file__).parents[1] / "benchmarks" / "networks.json"
 HEADER = """# Every knob
 
 Made from `medseg3d/config/` by `python docs/generate.py`. A run's YAML has these sections; any knob
@@ -64,5 +70,124 @@ def _default(field: FieldInfo) -> str:
     return "required" if field.is_required() else f"`{field.default!r}`"
 
 
+NETWORKS = """# Every network
+
+Made from `medseg3d/nets/` by `python docs/generate.py`. A preset is asked for by its name, in YAML
+(`network: {kind: resunet}`), in Python (`build_net("resunet", spatial_dims=3, ...)`) and by
+`medseg3d info resunet`; every knob is in [config.md](config.md), and `configs/networks/` has a run
+for each. Any network of MONAI's goes by `kind: monai` with its `name` and `arguments`, or by
+`monai/SegResNet`; a module of your own goes through the Python API.
+
+All give logits `(B, L, *spatial)`; softmax or sigmoid belong to prediction and loss. With
+`deep_supervision` they give a list while training, fine to coarse (of a nested network the deepest
+head first), and one tensor in eval mode. A network takes sizes that are multiples of its divisor
+and refuses others by name; `predict_logits` and `medseg3d predict` take any.
+
+Weights start as He's normal distribution (fan-in, for ReLU), biases at 0, norms at scale 1 and
+shift 0, for every network but MONAI's. (nnU-Net starts the last norm of a residual unit at 0.)
+
+## At a glance
+
+In 3D (in 2D); one input channel, two outputs, a tile of 128³ voxels (512²). *TFLOPs*: of
+prediction, where a multiplication and an addition count as two. *Kept*: GiB of activations that a
+training step on one image keeps for the gradients, in 32 bits; counted from the tensors that
+autograd saves, not measured on a device. *Thrifty*: the same with `activation_checkpointing`.
+*Time*: CPU-seconds of a 64³ tile on one thread, and how many times faster than `resunet` that is;
+by `benchmarks/networks.py times` on a shared AMD EPYC, torch's float32.
+
+`resenc_m` and `resenc_l` are one network: nnU-Net's plans for more memory enlarge patch and batch.
+"""
+
+
+def describe_networks() -> str:
+    """Give the page on the networks."""
+    lines = [NETWORKS, *_table(), *_depths()]
+    for name, config in NETS.items():
+        if name != "resenc_l":
+            lines += [
+                f"## `{name}`\n",
+                cleandoc(type(config).__doc__ or ""),
+                "",
+                *_drawn(config),
+                "",
+            ]
+    return "\n".join(lines)
+
+
+def _table() -> Iterator[str]:
+    measured = json.loads(TIMES.read_text())
+    seconds = measured["cpu_s"]
+    yield "| preset | channels | divisor | parameters | TFLOPs | kept | thrifty | time |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for name, config in NETS.items():
+        flat, deep = (measure_cost(config, spatial_dims=dims) for dims in (2, 3))
+        thrifty = config.model_copy(update={"activation_checkpointing": True})
+        least = measure_cost(thrifty, spatial_dims=3).activations_gib
+        channels = ", ".join(str(level.channels) for level in plan_levels(config, 3))
+        second = seconds["resenc_m" if name == "resenc_l" else name]
+        yield (
+            f"| `{name}` | {channels} | {deep.divisor[0]} "
+            f"| {deep.parameters / 1e6:.2f} M ({flat.parameters / 1e6:.2f} M) "
+            f"| {deep.tflops:.2f} ({flat.tflops:.2f}) | {deep.activations_gib:.1f} "
+            f"| {least:.1f} | {second:.2f} s (×{seconds['resunet'] / second:.1f}) |"
+        )
+    wide = seconds["resunet"] / measured["mobile_resunet_as_wide_as_resunet_cpu_s"]
+    yield ""
+    yield "`mobile_resunet` owes much of its speed to its narrow finest level: with the channels of"
+    yield f"`resunet` it is ×{wide:.1f}.\n"
+
+
+def _depths() -> Iterator[str]:
+    seconds = json.loads(TIMES.read_text())["unetplusplus_cpu_s"]
+    yield "`unetplusplus` with deep supervision, at each depth that `network.depth` can name:\n"
+    yield "| depth | TFLOPs | time of a 64³ tile | times faster than depth 4 |"
+    yield "|---|---|---|---|"
+    for depth in range(1, 5):
+        knobs = {"deep_supervision": True, "depth": depth}
+        cost = measure_cost(NETS["unetplusplus"].model_copy(update=knobs), spatial_dims=3)
+        second = seconds[str(depth)]
+        yield f"| {depth} | {cost.tflops:.2f} | {second:.2f} s | {seconds['4'] / second:.1f} |"
+    yield ""
+
+
+def _drawn(config: UShapedConfig) -> Iterator[str]:
+    """Draw a network: nodes by level (row) and step, thick skips, dotted up-sampling."""
+    down = "max-pooling" if config.downsampling == "pool" else "strided convolution"
+    up = {
+        "transpose": "transposed convolution",
+        "linear": "linear interpolation",
+        "linear_aligned": "linear interpolation, corners aligned",
+    }[config.upsampling]
+    fusion = {
+        "concat": "concatenated before what comes up",
+        "concat_up_first": "concatenated behind what comes up",
+        "add": "added after a 1×1 convolution",
+    }[config.skip_fusion]
+    yield f"Down: {down}. Up (dotted): {up}. Skips (thick): {fusion}.\n"
+    yield "```mermaid"
+    yield "flowchart LR"
+    yield from _edges(config)
+    yield "```"
+
+
+def _edges(config: UShapedConfig) -> Iterator[str]:
+    levels = plan_levels(config, 3)
+    stem = " stem →" if isinstance(config, ResidualConfig) and config.stem else ""
+    for number, level in enumerate(levels):
+        blocks = f"{stem if number == 0 else ''} {level.encoder_blocks} × {level.channels}".strip()
+        yield f'  n{number}_0["{blocks}"]'
+        yield "  image([image]) --> n0_0" if number == 0 else f"  n{number - 1}_0 --> n{number}_0"
+    for (level, step), skips in plan_nodes(config):
+        here = levels[level]
+        yield f'  n{level}_{step}["{here.decoder_blocks} × {here.channels}"]'
+        yield f"  n{level + 1}_{step - 1} -.-> n{level}_{step}"
+        earlier = range(step) if isinstance(config, NestedConfig) else range(skips)
+        yield from (f"  n{level}_{before} ==> n{level}_{step}" for before in earlier)
+    for number, (level, step) in enumerate(plan_heads(config)):
+        name = "logits" if number == 0 else "while training"
+        yield f"  n{level}_{step} --> h{number}([{name}])"
+
+
 if __name__ == "__main__":
     (REFERENCE / "config.md").write_text(describe_config(), encoding="utf-8")
+    (REFERENCE / "networks.md").write_text(describe_networks(), encoding="utf-8")

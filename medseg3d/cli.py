@@ -248,11 +248,31 @@ def report(
 
 
 @app.command()
+def prune(
+    model: Annotated[Path, typer.Argument(help="A bundle of a nested network (UNet++).")],
+    out: Annotated[Path, typer.Option("--out", help="The smaller bundle.")],
+    depth: Annotated[int, typer.Option("--depth", help="Head to keep, 1 the shallowest.")],
+) -> None:
+    """Cut a UNet++ to the part that predicts at a depth; its predictions stay the same.
+
+    Example: `medseg3d prune model.safetensors --depth 2 --out small.safetensors`
+    """
+    from medseg3d.deploy.prune import prune_bundle
+    from medseg3d.nets.bundle import load_bundle, save_bundle
+
+    bundle = load_bundle(model)
+    pruned = prune_bundle(bundle, depth=depth)
+    save_bundle(pruned, out)
+    counts = [sum(p.numel() for p in b.net.parameters()) for b in (bundle, pruned)]
+    print_facts({"model": out, "parameters": f"{counts[1]:,} of {counts[0]:,}"})
+
+
+@app.command()
 def info(
     what: Annotated[str, typer.Argument(help="A volume, a bundle, or a network's name.")],
     json: Json = False,
 ) -> None:
-    """Say what a file or a network is.
+    """Say what a file is, or a network: levels, parameters, operations and memory for a tile.
 
     Example: `medseg3d info model.safetensors`
     """

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from medseg3d.cli import main
+from medseg3d.config.network import UNetPlusPlusConfig
 from medseg3d.io.files import read_label_map, read_volume, write_volume
-from medseg3d.nets.bundle import Bundle, save_bundle
+from medseg3d.nets.bundle import Bundle, build_recipe_net, save_bundle
 from medseg3d.volume import Volume
 
 AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])
@@ -189,12 +190,14 @@ def test_check_lists_every_fault_at_once(run: Run, tmp_path: Path) -> None:
     assert "3 with faults" in ended.err
 
 
-@pytest.mark.parametrize("what", ["unet", "resunet"])
+@pytest.mark.parametrize("what", ["unet", "resunet", "unetplusplus", "mobile_resunet"])
 def test_info_describes_networks(run: Run, what: str) -> None:
     facts = json.loads(run("info", what, "--json").out)
 
     assert facts["kind"] == what
     assert facts["parameters_3d"] > facts["parameters_2d"]
+    assert facts["tflops_3d"] > 0
+    assert facts["activations_gib_3d"] > 0
 
 
 def test_info_describes_volumes_and_bundles(run: Run, model: Path, scans: Path) -> None:
@@ -208,7 +211,43 @@ def test_info_describes_volumes_and_bundles(run: Run, model: Path, scans: Path) 
     assert "one" in bundle.out
 
 
+@pytest.fixture
+def nested_model(tmp_path: Path, build_bundle: Callable[..., Bundle]) -> Path:
+    """Give the file of a small untrained UNet++ of one channel."""
+    network = UNetPlusPlusConfig(channels=(4, 6, 8), norm="instance", deep_supervision=True)
+    recipe = build_bundle("t1").recipe.model_copy(update={"network": network})
+    bundle = Bundle(build_recipe_net(recipe).eval(), recipe, "0.0.test")
+    save_bundle(bundle, tmp_path / "nested.safetensors")
+    return tmp_path / "nested.safetensors"
+
+
+def test_a_pruned_model_predicts_what_the_whole_one_does_at_that_depth(
+    run: Run, nested_model: Path, scans: Path, tmp_path: Path
+) -> None:
+    whole, shallow, small = (tmp_path / name for name in ("whole", "shallow", "small"))
+    pruned = run("prune", nested_model, "--depth", 1, "--out", tmp_path / "small.safetensors")
+    scan = scans / "a.nii.gz"
+
+    run("predict", nested_model, scan, "--out", whole)
+    set_ = run("predict", nested_model, scan, "--out", shallow, "--set", "network.depth=1")
+    run("predict", tmp_path / "small.safetensors", scan, "--out", small)
+
+    assert pruned.code == set_.code == 0, pruned.err + set_.err
+    deep, at_depth, cut = (read_label_map(out / "a.nii.gz") for out in (whole, shallow, small))
+    assert np.array_equal(at_depth.array_CIJK, cut.array_CIJK)
+    assert not np.array_equal(at_depth.array_CIJK, deep.array_CIJK)
+    assert " of " in pruned.out
+
+
 WRONG = {
+    "depth of a U-Net": (
+        ["predict", "{model}", "{scan}", "--out", "{out}", "--set", "network.depth=1"],
+        "network.depth: unknown key"),
+    "knob of the network": (
+        ["predict", "{model}", "{scan}", "--out", "{out}", "--set", "network.norm=batch"],
+        "not free, the model was trained so; free are images., network.depth=, predict."),
+    "prune a U-Net": (
+        ["prune", "{model}", "--depth", "1", "--out", "{out}"], "cannot be cut to a depth"),
     "missing model": (["predict", "no.safetensors", "{scan}", "--out", "{out}"], "no model file"),
     "missing input": (["predict", "{model}", "no.nii.gz", "--out", "{out}"], "does not exist"),
     "empty folder": (["predict", "{model}", "{empty}", "--out", "{out}"], "holds nothing"),
@@ -229,7 +268,7 @@ WRONG = {
     "missing config": (["train", "no.yaml", "--out", "{out}"], "cannot be read"),
     "config is no YAML": (["train", "{scan}", "--out", "{out}"], "cannot be read"),
     "report of nothing": (["report", "no.json", "--out", "{out}"], "no.json"),
-    "info on nothing": (["info", "resnet"], "networks are unet, resunet"),
+    "info on nothing": (["info", "resnet"], "networks are unet, resunet_shortcut, resunet,"),
 }  # fmt: skip
 
 
@@ -322,7 +361,7 @@ def test_the_table_of_a_training_feeds_predict_and_evaluate(
 
 
 @pytest.mark.parametrize(
-    "verb", ["demo", "check", "train", "predict", "evaluate", "report", "info"]
+    "verb", ["demo", "check", "train", "predict", "evaluate", "report", "prune", "info"]
 )
 def test_every_verb_shows_help_with_an_example(run: Run, verb: str) -> None:
     ended = run(verb, "--help")

@@ -3,12 +3,15 @@
 import runpy
 from pathlib import Path
 
+import pytest
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def test_the_page_of_knobs_is_the_one_the_configuration_gives() -> None:
-    made = runpy.run_path(str(DOCS / "generate.py"))["describe_config"]()
+@pytest.mark.parametrize("page", ["config", "networks"])
+def test_a_page_of_reference_is_the_one_the_code_gives(page: str) -> None:
+    made = runpy.run_path(str(DOCS / "generate.py"))[f"describe_{page}"]()
 
-    assert (DOCS / "reference" / "config.md").read_text(encoding="utf-8") == made, (
+    assert (DOCS / "reference" / f"{page}.md").read_text(encoding="utf-8") == made, (
         "run: python docs/generate.py"
     )

@@ -4,7 +4,7 @@ Every convolution keeps the size (odd kernels, zero padding) or divides it by it
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from math import gcd
 from typing import Final, TypeAlias
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medseg3d.config.network import Activation, Fusion, Norm
+from medseg3d.config.network import Activation, Fusion, Norm, Projection, UShapedConfig
 from medseg3d.nets.ops import CONVOLUTIONS, OPS, Ops
 
 PerAxis: TypeAlias = tuple[int, ...]
@@ -23,23 +23,46 @@ MAX_GROUPS: Final = 8
 """Group norm forms this many groups, or fewer where they must divide the channels."""
 
 SQUEEZE: Final = 16
-"""Squeeze-and-excitation narrows the channels by this factor (Hu et al., 2018)."""
+"""Squeeze-and-excitation narrows the channels by this factor (Hu et al., 2018) ..."""
+
+MOBILE_SQUEEZE: Final = 4
+MOBILE_LEAST: Final = 8
+"""... and in a mobile unit by this factor, but not to fewer channels (Howard et al., 2019)."""
 
 ACTIVATIONS: Final[dict[Activation, Callable[[], nn.Module]]] = {
     "relu": lambda: nn.ReLU(inplace=True),
     "leaky_relu": lambda: nn.LeakyReLU(0.01, inplace=True),
     "silu": nn.SiLU,
+    "hard_swish": nn.Hardswish,
 }
+
+FUSIONS: Final[dict[Fusion, Callable[[Tensor, Tensor], Tensor]]] = {
+    "concat": lambda skip, up: torch.cat((skip, up), dim=1),
+    "concat_up_first": lambda skip, up: torch.cat((up, skip), dim=1),
+    "add": torch.add,
+}
+"""How a skip and what comes up become one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """What all blocks of one network have in common."""
+    """What all blocks of one network have in common; the defaults are He's residual unit."""
 
     spatial_dims: int
     norm: Norm
     activation: Activation
     conv_bias: bool
+    projection: Projection = "auto"
+    shortcut_norm: bool = True
+    shortcut_pool: bool = False
+    last_activation: bool = False
+    sum_activation: bool = True
+
+    @classmethod
+    def of(cls, config: UShapedConfig, *, spatial_dims: int) -> "Style":
+        """Take from a network's knobs those that are its blocks'."""
+        names = {field.name for field in fields(cls)}
+        return cls(spatial_dims=spatial_dims, **config.model_dump(include=names))
 
     @property
     def ops(self) -> Ops:
@@ -95,86 +118,96 @@ class SqueezeExcite(nn.Module):
 
 
 class UpLevel(nn.Module):
-    """One decoder level: bring the deeper level up, fuse it with the skip, refine both."""
+    """One decoder level: bring the deeper level up, fuse it with the skips, refine both."""
 
-    def __init__(
-        self,
-        up: nn.Module,
-        skip: nn.Module,
-        *,
-        fuse: Callable[[Tensor, Tensor], Tensor],
-        body: nn.Module,
-    ) -> None:
+    def __init__(self, up: nn.Module, skip: nn.Module, *, fusion: Fusion, body: nn.Module) -> None:
         super().__init__()
         self.up = up
         self.skip = skip
-        self.fuse = fuse
+        self.fusion = fusion
         self.body = body
 
     def forward(
-        self, deeper: Float[Tensor, "B D *coarser"], skip: Float[Tensor, "B S *spatial"]
+        self, deeper: Float[Tensor, "B D *coarser"], *skips: Float[Tensor, "B S *spatial"]
     ) -> Float[Tensor, "B C *spatial"]:
-        """Give the features of this level."""
-        return self.body(self.fuse(self.skip(skip), self.up(deeper)))
-
-
-def concat(
-    skip: Float[Tensor, "B S *spatial"], up: Float[Tensor, "B U *spatial"]
-) -> Float[Tensor, "B C *spatial"]:
-    """Stack the channels, the skip's first."""
-    return torch.cat((skip, up), dim=1)
-
-
-FUSIONS: Final[dict[Fusion, Callable[[Tensor, Tensor], Tensor]]] = {
-    "concat": concat,
-    "add": torch.add,
-}
+        """Give the features of this level; several skips are stacked."""
+        skip = skips[0] if len(skips) == 1 else torch.cat(skips, dim=1)
+        return self.body(FUSIONS[self.fusion](self.skip(skip), self.up(deeper)))
 
 
 def build_conv(
-    in_channels: int, out_channels: int, *, style: Style, kernel: PerAxis, stride: PerAxis
+    in_channels: int,
+    out_channels: int,
+    *,
+    style: Style,
+    kernel: PerAxis,
+    stride: PerAxis,
+    groups: int = 1,
+    active: bool = True,
 ) -> nn.Sequential:
-    """Build convolution, norm, activation."""
-    conv = build_linear_conv(in_channels, out_channels, style=style, kernel=kernel, stride=stride)
-    return nn.Sequential(*conv, style.build_activation())
-
-
-def build_linear_conv(
-    in_channels: int, out_channels: int, *, style: Style, kernel: PerAxis, stride: PerAxis
-) -> nn.Sequential:
-    """Build convolution and norm; without a norm the convolution has a bias."""
+    """Build convolution, norm and, if `active`, activation; without a norm there is a bias."""
     conv = style.ops.conv(
         in_channels,
         out_channels,
         kernel,
         stride=stride,
         padding=tuple(size // 2 for size in kernel),
+        groups=groups,
         bias=style.conv_bias or style.norm == "none",
     )
-    return nn.Sequential(conv, style.build_norm(out_channels))
+    activation = [style.build_activation()] if active else []
+    return nn.Sequential(conv, style.build_norm(out_channels), *activation)
 
 
 def build_residual_unit(
     in_channels: int, out_channels: int, *, style: Style, kernel: PerAxis, stride: PerAxis
 ) -> ResidualUnit:
-    """Build two convolutions beside a shortcut (He et al., 2016, fig. 2 and option B).
-
-    The shortcut is the identity, or a 1×1 convolution and norm where channels or size change.
-    """
-    build_bare = partial(build_linear_conv, style=style)
+    """Build two convolutions beside a shortcut (He et al., 2016, fig. 2)."""
+    build = partial(build_conv, style=style, kernel=kernel)
     body = nn.Sequential(
-        build_conv(in_channels, out_channels, style=style, kernel=kernel, stride=stride),
-        build_bare(out_channels, out_channels, kernel=kernel, stride=style.ones),
+        build(in_channels, out_channels, stride=stride),
+        build(out_channels, out_channels, stride=style.ones, active=style.last_activation),
     )
-    shortcut: nn.Module = nn.Identity()
-    if in_channels != out_channels or stride != style.ones:
-        shortcut = build_bare(in_channels, out_channels, kernel=style.ones, stride=stride)
-    return ResidualUnit(body, shortcut, activation=style.build_activation())
+    return _beside_shortcut(body, in_channels, out_channels, style=style, stride=stride)
 
 
-def build_squeeze_excite(channels: int, *, style: Style) -> SqueezeExcite:
+def build_mobile_unit(
+    in_channels: int, out_channels: int, *, style: Style, kernel: PerAxis, stride: PerAxis
+) -> ResidualUnit:
+    """Build a depthwise convolution, squeeze-and-excitation and a 1×1 one beside a shortcut.
+
+    MobileNetV3's unit without expansion (Howard et al., 2019, fig. 4).
+    """
+    build, ones, active = partial(build_conv, style=style), style.ones, style.last_activation
+    body = nn.Sequential(
+        build(in_channels, in_channels, kernel=kernel, stride=stride, groups=in_channels),
+        build_squeeze_excite(in_channels, style=style, squeeze=MOBILE_SQUEEZE, least=MOBILE_LEAST),
+        build(in_channels, out_channels, kernel=ones, stride=ones, active=active),
+    )
+    return _beside_shortcut(body, in_channels, out_channels, style=style, stride=stride)
+
+
+def _beside_shortcut(
+    body: nn.Module, in_channels: int, out_channels: int, *, style: Style, stride: PerAxis
+) -> ResidualUnit:
+    """Add the shortcut: nothing, or what brings channels and size to the body's (option B)."""
+    shortcut = nn.Sequential()
+    if style.shortcut_pool and stride != style.ones:
+        shortcut.append(style.ops.mean_pool(stride))
+        stride = style.ones
+    if style.projection == "always" or in_channels != out_channels or stride != style.ones:
+        normed = style.shortcut_norm and style.norm != "none"
+        conv = style.ops.conv(in_channels, out_channels, 1, stride=stride, bias=not normed)
+        shortcut.extend([conv, style.build_norm(out_channels)] if normed else [conv])
+    activation = style.build_activation() if style.sum_activation else nn.Identity()
+    return ResidualUnit(body, shortcut, activation=activation)
+
+
+def build_squeeze_excite(
+    channels: int, *, style: Style, squeeze: int = SQUEEZE, least: int = 1
+) -> SqueezeExcite:
     """Build mean over all voxels, narrow, ReLU, widen, sigmoid, as the gate of each channel."""
-    narrow = max(1, channels // SQUEEZE)
+    narrow = max(least, channels // squeeze)
     gate = nn.Sequential(
         style.ops.global_pool(1),
         style.ops.conv(channels, narrow, 1),

@@ -45,6 +45,14 @@ def build_recipe_net(recipe: Recipe) -> nn.Module:
     )
 
 
+def reuse_weights(bundle: Bundle, recipe: Recipe) -> Bundle:
+    """Give a bundle's weights a changed recipe, whose network must have the same ones."""
+    with torch.device("meta"):
+        net = build_recipe_net(recipe)
+    net.load_state_dict(bundle.net.state_dict(), assign=True)
+    return Bundle(net.eval(), recipe, bundle.version)
+
+
 def save_bundle(bundle: Bundle, path: str | Path) -> None:
     """Write a bundle; the same weights and recipe give the same bytes."""
     weights = {name: t.detach().cpu().contiguous() for name, t in bundle.net.state_dict().items()}

@@ -14,6 +14,7 @@ class Ops:
     conv: Callable[..., nn.Module]
     transposed_conv: Callable[..., nn.Module]
     max_pool: Callable[..., nn.Module]
+    mean_pool: Callable[..., nn.Module]
     global_pool: Callable[..., nn.Module]
     batch_norm: Callable[..., nn.Module]
     instance_norm: Callable[..., nn.Module]
@@ -26,6 +27,7 @@ OPS: Final = {
         conv=nn.Conv2d,
         transposed_conv=nn.ConvTranspose2d,
         max_pool=nn.MaxPool2d,
+        mean_pool=nn.AvgPool2d,
         global_pool=nn.AdaptiveAvgPool2d,
         batch_norm=nn.BatchNorm2d,
         instance_norm=nn.InstanceNorm2d,
@@ -36,6 +38,7 @@ OPS: Final = {
         conv=nn.Conv3d,
         transposed_conv=nn.ConvTranspose3d,
         max_pool=nn.MaxPool3d,
+        mean_pool=nn.AvgPool3d,
         global_pool=nn.AdaptiveAvgPool3d,
         batch_norm=nn.BatchNorm3d,
         instance_norm=nn.InstanceNorm3d,
@@ -47,3 +50,6 @@ OPS: Final = {
 
 CONVOLUTIONS: Final = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 """Every layer whose weights are drawn."""
+
+BATCH_NORMS: Final = (nn.BatchNorm2d, nn.BatchNorm3d)
+"""Every layer that keeps running statistics."""

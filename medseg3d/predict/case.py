@@ -19,14 +19,14 @@ from medseg3d.errors import ConfigError
 from medseg3d.io.atomic import prepare_folder
 from medseg3d.io.files import read_volume, write_volume
 from medseg3d.labels import channels_to_values
-from medseg3d.nets.bundle import Bundle, load_bundle
+from medseg3d.nets.bundle import Bundle, load_bundle, reuse_weights
 from medseg3d.predict.sliding import Progress, predict_labels
 from medseg3d.preprocess.pipeline import preprocess_volume
 from medseg3d.volume import Volume
 
 log = logging.getLogger(__name__)
 
-FREE: Final = ("images.", "predict.", "preprocess.nonfinite=")
+FREE: Final = ("images.", "network.depth=", "predict.", "preprocess.nonfinite=")
 """What of a recipe may be set for a trained model."""
 
 
@@ -170,6 +170,8 @@ def predict_inputs(
             )
     loaded = load_bundle(model)
     recipe = override_section(loaded.recipe, settings)
+    if recipe.network != loaded.recipe.network:
+        loaded = reuse_weights(loaded, recipe)
     net = loaded.net.to(choose_device(recipe.predict.device))
     cases = find_inputs(inputs, recipe.images)
 

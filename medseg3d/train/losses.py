@@ -1,6 +1,8 @@
 """What training minimises."""
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from operator import mul
 
 from jaxtyping import Float, Int64
 from monai.losses import DiceCELoss
@@ -12,7 +14,8 @@ class SegmentationLoss(nn.Module):
     """Dice plus cross-entropy (MONAI), over one output or several of falling resolution.
 
     Dice leaves the background out and is taken over the whole batch, as nnU-Net does. With deep
-    supervision the outputs, fine to coarse, count 1, 1/2, 1/4 … (then scaled to sum 1), each
+    supervision, fine to coarse, each output that is coarser than the one before counts half as much
+    as that, and outputs of one size (UNet++) count the same; all is scaled to sum 1. Each is taken
     against the labels at its own resolution (nearest voxel).
     """
 
@@ -30,7 +33,8 @@ class SegmentationLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """Give the loss of logits against the true output channel of each voxel."""
         outputs = [logits] if isinstance(logits, Tensor) else logits
-        weights = [0.5**level for level in range(len(outputs))]
+        steps = [0.5 if a.shape != b.shape else 1.0 for a, b in pairwise(outputs)]
+        weights = [*accumulate([1.0, *steps], mul)]
         target = channels[:, None].float()
         losses = [
             weight * self.dice_ce(output.float(), _at_size(target, output))

@@ -12,6 +12,9 @@ from medseg3d.config.evaluate import EvaluateRun
 from medseg3d.config.load import load_config
 from medseg3d.config.recipe import Recipe, build_recipe
 from medseg3d.config.run import RunConfig
+from medseg3d.nets.bundle import build_recipe_net
+from medseg3d.nets.presets import NETS
+from medseg3d.predict.tiles import require_divisible
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -29,7 +32,16 @@ def sections_below(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def test_every_shipped_config_is_seen():
-    assert [path.name for path in CONFIGS] == ["hippocampus.yaml", "quickstart.yaml"]
+    assert [path.name for path in CONFIGS if path.parent == ROOT / "configs"] == [
+        "hippocampus.yaml",
+        "quickstart.yaml",
+    ]
+    assert len(CONFIGS) == 11
+
+
+def test_every_kind_of_network_has_a_config():
+    kinds = {load_config(path).network.kind for path in CONFIGS}
+    assert kinds == {*NETS, "monai"} - {"resenc_l"}  # M and L are one network
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -40,11 +52,17 @@ class TestEveryShippedConfig:
         assert recipe.predict.tile_size == (config.predict.tile_size or config.train.patch_size)
         assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
 
+    def test_its_patch_fits_its_network(self, path: Path):
+        config = load_config(path)
+        net = build_recipe_net(build_recipe(config))
+        require_divisible(config.train.patch_size, net.divisor, name="train.patch_size")
+
     def test_it_is_short_and_its_header_says_how_long_and_the_command(self, path: Path):
         lines = path.read_text().splitlines()
         header = [line for line in lines[:6] if line.startswith("#")]
         assert len(lines) <= 60
-        assert any(f"medseg3d train configs/{path.name} --out " in line for line in header)
+        place = path.relative_to(ROOT).as_posix()
+        assert any(f"medseg3d train {place} --out " in line for line in header)
         assert any("minutes" in line for line in header)
 
 

@@ -1,15 +1,19 @@
 """Norms, activations and blocks say what they do."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from medseg3d.nets.blocks import (
     Style,
     build_conv,
+    build_mobile_unit,
     build_residual_unit,
     build_squeeze_excite,
 )
 
+BATCH = Style(spatial_dims=3, norm="batch", activation="relu", conv_bias=False)
 PLAIN = Style(spatial_dims=3, norm="none", activation="relu", conv_bias=False)
 ONES, THREES = (1, 1, 1), (3, 3, 3)
 
@@ -37,6 +41,7 @@ def test_norm_whitens_what_it_averages_over(norm: str, split: tuple[int, ...], a
     [
         ("relu", [0.0, 0.0, 3.0]),
         ("leaky_relu", [-0.02, 0.0, 3.0]),
+        ("hard_swish", [-2 / 6, 0.0, 3.0]),
         ("silu", [-2 / (1 + 2.718281828**2), 0.0, 3 / (1 + 2.718281828**-3)]),
     ],
 )
@@ -68,6 +73,57 @@ def test_the_shortcut_is_projected_only_where_channels_or_size_change(channels, 
         channels,
         *(n // s for n, s in zip((2, 4, 6), stride, strict=True)),
     )
+
+
+@pytest.mark.parametrize(
+    ("flags", "kinds"),
+    [
+        ({}, ["Conv3d", "BatchNorm3d"]),
+        ({"shortcut_norm": False}, ["Conv3d"]),
+        ({"shortcut_pool": True}, ["AvgPool3d", "Conv3d", "BatchNorm3d"]),
+        ({"norm": "none"}, ["Conv3d"]),
+    ],
+)
+def test_flags_decide_what_a_strided_shortcut_is(flags: dict, kinds: list[str]):
+    style = replace(BATCH, **flags)
+    unit = build_residual_unit(4, 6, style=style, kernel=THREES, stride=(2, 2, 2))
+    assert [type(layer).__name__ for layer in unit.shortcut] == kinds
+    conv = next(layer for layer in unit.shortcut if isinstance(layer, torch.nn.Conv3d))
+    assert (conv.bias is None) == (kinds[-1] == "BatchNorm3d")
+
+
+def test_a_pooled_shortcut_is_projected_only_where_channels_change():
+    style = replace(PLAIN, shortcut_pool=True)
+    unit = build_residual_unit(4, 4, style=style, kernel=THREES, stride=(1, 2, 2))
+    image = torch.arange(4.0).reshape(1, 1, 1, 2, 2).expand(1, 4, 1, 2, 2)
+    torch.testing.assert_close(unit.shortcut(image), torch.full((1, 4, 1, 1, 1), 1.5))
+
+
+@pytest.mark.parametrize("build", [build_residual_unit, build_mobile_unit])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+def test_flags_decide_where_a_unit_is_clipped(build, last: bool, after: bool):
+    style = replace(BATCH, last_activation=last, sum_activation=after)
+    unit = build(8, 8, style=style, kernel=THREES, stride=ONES)
+    image = torch.randn(2, 8, 4, 4, 4)
+    body, total = unit.body(image), unit(image)
+    assert (body.min() >= 0) == last
+    torch.testing.assert_close(total, (body + image).clamp(min=0) if after else body + image)
+
+
+def test_a_unit_may_always_be_projected():
+    style = replace(BATCH, projection="always")
+    unit = build_residual_unit(4, 4, style=style, kernel=THREES, stride=ONES)
+    assert unit.shortcut[0].weight.shape == (4, 4, 1, 1, 1)
+
+
+def test_a_mobile_unit_sees_each_channel_alone_and_then_each_voxel():
+    unit = build_mobile_unit(8, 6, style=PLAIN, kernel=THREES, stride=(1, 2, 2))
+    depthwise, gate, pointwise = unit.body
+    assert depthwise[0].weight.shape == (8, 1, 3, 3, 3)
+    assert gate.gate[1].weight.shape == (8, 8, 1, 1, 1)
+    assert pointwise[0].weight.shape == (6, 8, 1, 1, 1)
+    assert unit(torch.randn(1, 8, 2, 4, 4)).shape == (1, 6, 2, 2, 2)
 
 
 def test_squeeze_excite_scales_each_channel_by_one_number_between_0_and_1():

@@ -7,8 +7,10 @@ from medseg3d.errors import ConfigError
 from medseg3d.nets.presets import BLOCKS, NETS, build_net
 
 
-def test_every_preset_has_a_block():
-    assert {config.kind for config in NETS.values()} == set(BLOCKS)
+def test_every_preset_is_a_kind_that_has_blocks_and_no_knob_turned():
+    assert set(NETS) == set(BLOCKS)
+    for name, config in NETS.items():
+        assert config == type(config)(kind=name)
 
 
 def test_a_name_is_as_good_as_its_config():
@@ -30,8 +32,12 @@ def test_fresh_weights_have_the_deviation_of_he_and_biases_are_0():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"net": "resunett"}, "'resunett'; there are unet, resunet; did you mean 'resunet'?"),
-        ({"net": "transformer"}, "no network is called 'transformer'; there are unet, resunet"),
+        ({"net": "resunett"}, "no network is called 'resunett'; there are unet, resunet_shortcut,"),
+        ({"net": "resunett"}, "mobile_resunet, monai/<Name>; did you mean 'resunet'?"),
+        (
+            {"net": NETS["resenc_m"].model_copy(update={"channels": (4, 8)})},
+            "encoder_blocks has 6 entries, 2 levels of channels need 2",
+        ),
         ({"spatial_dims": 4}, r"spatial_dims is 4; networks have [2, 3]"),
         ({"in_channels": 0}, "in_channels is 0; a network needs at least one"),
         ({"out_channels": -1}, "out_channels is -1"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from medseg3d.config.network import NetworkConfig, ResUNetConfig, UNetConfig
+from medseg3d.config.network import NetworkConfig, ResEncConfig, ResUNetConfig, UNetConfig
 from medseg3d.errors import GridError
 from medseg3d.nets.presets import build_net
 from medseg3d.nets.unet import UNet
@@ -103,6 +103,50 @@ def test_linear_upsampling_keeps_channels_and_interpolates_between_voxel_centres
     ramp = torch.tensor([0.0, 1.0]).expand(1, 6, 1, 1, 2)
     expected = torch.tensor([0.0, 0.25, 0.75, 1.0]).expand(1, 6, 2, 2, 4)
     torch.testing.assert_close(net.decoder[0].up(ramp), expected)
+
+
+def test_aligned_linear_upsampling_interpolates_from_corner_to_corner():
+    net = build(UNetConfig(channels=(4, 6), upsampling="linear_aligned"))
+    ramp = torch.tensor([0.0, 3.0]).expand(1, 6, 1, 1, 2)
+    expected = torch.tensor([0.0, 1.0, 2.0, 3.0]).expand(1, 6, 2, 2, 4)
+    torch.testing.assert_close(net.decoder[0].up(ramp), expected)
+
+
+@pytest.mark.parametrize(("fusion", "expected"), [("concat", [1, 2]), ("concat_up_first", [2, 1])])
+def test_fusion_decides_whether_skip_or_up_sampled_comes_first(fusion: str, expected: list[int]):
+    level = build(UNetConfig(channels=(1, 1), skip_fusion=fusion)).decoder[0]
+    level.up, level.body = nn.Upsample(scale_factor=2), nn.Identity()
+    fused = level(torch.full((1, 1, 1, 1, 1), 2.0), torch.ones(1, 1, 2, 2, 2))
+    assert fused[0, :, 0, 0, 0].tolist() == expected
+
+
+def test_channels_are_capped_in_3d_only():
+    config = ResEncConfig(channels=(4, 8, 16), max_channels_3d=10, encoder_blocks=1)
+    widths = {
+        dims: [head.weight.shape[1] for head in build(config, spatial_dims=dims).heads]
+        + [build(config, spatial_dims=dims).decoder[0].up.weight.shape[0]]
+        for dims in (2, 3)
+    }
+    assert widths == {2: [4, 8, 16], 3: [4, 8, 10]}
+
+
+def count_kept(net: UNet) -> int:
+    """Count what a pass in training keeps for the gradients."""
+    kept: list[int] = []
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        net.train()(torch.randn(1, 2, 16, 16, 16))
+    return sum(kept)
+
+
+def test_checkpointing_keeps_less_for_the_gradients(kind):
+    thrifty = kind(channels=(4, 6), norm="none", activation_checkpointing=True)
+    usual = thrifty.model_copy(update={"activation_checkpointing": False})
+    assert count_kept(build(thrifty)) < 0.5 * count_kept(build(usual))
 
 
 def test_attention_acts_on_the_skip_before_its_convolution():

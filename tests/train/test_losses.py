@@ -51,3 +51,15 @@ def test_a_sure_and_right_answer_costs_nothing(channels: torch.Tensor) -> None:
     sure = 50.0 * torch.nn.functional.one_hot(channels, 3).movedim(-1, 1).float()
 
     assert float(SegmentationLoss()(sure, channels)) == pytest.approx(0, abs=1e-5)
+
+
+def test_deep_outputs_of_one_size_count_the_same(
+    logits: torch.Tensor, channels: torch.Tensor
+) -> None:
+    other, coarse = -logits, logits[:, :, 1::2, 1::2, 1::2].contiguous()
+
+    loss = SegmentationLoss()([logits, other, coarse], channels)
+
+    fine = by_hand(logits, channels) + by_hand(other, channels)
+    expected = (fine + 0.5 * by_hand(coarse, channels[:, 1::2, 1::2, 1::2])) / 2.5
+    assert float(loss) == pytest.approx(expected, rel=1e-5)

@@ -1,0 +1,1 @@
+"""From a trained bundle to one that is smaller or runs elsewhere."""
