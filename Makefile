@@ -36,7 +36,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[train,report,dev]"
-	$(BIN)/pip install --quiet --no-deps "dynamic-network-architectures>=0.4"  # deps: torchvision
+	$(BIN)/pip install --quiet --no-deps dynamic-network-architectures==0.4.4  # deps: torchvision
 	touch $@
 
 $(BIN)/python:
