@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medseg3d.cli import main
+from medseg3d.cli import app, main
 from medseg3d.config.network import UNetPlusPlusConfig
 from medseg3d.io.files import read_label_map, read_volume, write_volume
 from medseg3d.nets.bundle import Bundle, build_recipe_net, save_bundle
@@ -369,3 +369,20 @@ def test_every_verb_shows_help_with_an_example(run: Run, verb: str) -> None:
     assert ended.code == 0
     assert f"medseg3d {verb}" in ended.out
     assert "Example" in ended.out
+
+
+def test_the_version_is_printed(run: Run) -> None:
+    assert run("--version").out.startswith("medseg3d 0.")
+
+
+def test_a_fault_of_ours_is_neither_a_failed_case_nor_wrong_use(run: Run) -> None:
+    @app.command("break")
+    def fail() -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    ended = run("break")
+    app.registered_commands.pop()
+
+    assert ended.code == 3
+    assert "nobody foresaw this" in ended.err
+    assert "please report it" in ended.err
