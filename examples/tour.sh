@@ -26,4 +26,5 @@ medseg3d predict "$out/run/model.safetensors" "$out/new" --out "$out/results"
 
 # 5  Score them, and write one page with scores, overlays and curves.
 medseg3d evaluate "$out/results" "$out/new" --scheme brats2023 --out "$out/scores"
-medseg3d report "$out/scores/scores.json" --run "$out/run" --out "$out/report.html"
+medseg3d report "$out/scores/scores.json" --run "$out/run" --images "$out/new" \
+  --out "$out/report.html"

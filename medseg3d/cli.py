@@ -36,7 +36,7 @@ INPUT = "Files (one per channel, or one per case), folders of cases, or a CSV."
 SCHEME = "Name (brats2023, hippocampus, …) or YAML; without it every value is a region."
 RUN = "Folder of the run; runs/NAME-OF-THE-YAML if left out."
 SCORES = "Folder for scores.json and scores.csv; only printed if left out."
-IMAGES = "CSV with the images to draw on; a training's own cases are known."
+IMAGES = "CSV or, with --run, folder of the images; a training's own cases are known."
 NO_SETTINGS: list[str] = []
 
 

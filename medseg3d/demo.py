@@ -13,6 +13,7 @@ from medseg3d.io.events import Event
 from medseg3d.nets.bundle import load_bundle
 from medseg3d.predict.case import predict_cases
 from medseg3d.report.page import write_report
+from medseg3d.train.log import CHECKPOINT
 from medseg3d.train.trainer import Progress, train_run
 
 QUICKSTART: Final = Path(__file__).parent / "config" / "quickstart.yaml"
@@ -49,7 +50,8 @@ def run_demo(
 
     config = load_config(QUICKSTART, [f"data.folder={known}", *settings])
     run = folder / "run"
-    model = train_run(config, run, resume=True, watch=watch, progress=progress).model
+    begun = (run / CHECKPOINT).exists()
+    model = train_run(config, run, resume=begun, watch=watch, progress=progress).model
 
     bundle = load_bundle(model)
     cases = find_inputs([new], bundle.recipe.images)

@@ -28,6 +28,7 @@ def blocks(language: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_shown_has_known_verbs_and_options(page: str) -> None:
     text = "".join(blocks("sh")) if page == "README.md" else (ROOT / page).read_text()
+    text = text.replace("\\\n", " ")
     shown = re.findall(r"^(?:#\s*)?(medseg3d \w+ [^#\n>]*)", text, re.MULTILINE)
     assert shown
     verbs = typer.main.get_command(app).commands  # type: ignore[attr-defined]

@@ -47,7 +47,7 @@ class DataConfig(Section):
     anything within one path part: `imagesTr/{case}_0000.nii.gz`, `{case}/Flair_*.nii.gz`.
     """
 
-    folder: Path
+    folder: Annotated[Path, AfterValidator(Path.expanduser)]
     """The data set's folder; a relative path starts at the current folder."""
     images: dict[str, Pattern] = Field(min_length=1)
     """Channel name -> pattern, in the order in which the network takes the channels."""

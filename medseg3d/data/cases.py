@@ -215,7 +215,8 @@ def _cases_in_folder(folder: Path, images: Mapping[str, str]) -> list[Case]:
     wanted = ", ".join(f"{channel} = '{pattern}'" for channel, pattern in images.items())
     raise ConfigError(
         f"no case in '{folder}': the model looks for {wanted}; the folder holds "
-        f"{_contents(folder)}. Give files or a CSV, or name the pattern with --set images.CHANNEL=…"
+        f"{_contents(folder)}. Give files or a CSV, or set the pattern by --set images.CHANNEL=… "
+        "DICOM is not read yet: convert it first, for example with dcm2niix."
     )
 
 

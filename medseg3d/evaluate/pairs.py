@@ -52,6 +52,8 @@ def find_pairs(predicted: Path, reference: Path, *, pattern: str | None = None) 
             "a folder or a .csv of references"
         )
     predictions = _match(predicted, PREDICTED)
+    if is_table and not any(case.reference for case in read_cases(reference)):
+        raise ConfigError(f"'{reference}' names no reference; it needs a column 'reference'")
     references = (
         {case.id: case.reference for case in read_cases(reference)}
         if is_table

@@ -64,8 +64,8 @@ class CaseResult:
             "case": self.pair.case,
             "status": self.status,
             "reason": self.reason,
-            "predicted": predicted.as_posix() if predicted else None,
-            "reference": reference.as_posix() if reference else None,
+            "predicted": predicted.resolve().as_posix() if predicted else None,
+            "reference": reference.resolve().as_posix() if reference else None,
             "regions": {region: _defined(asdict(score)) for region, score in regions.items()},
         }
 

@@ -40,8 +40,8 @@ def summarize(values: Sequence[float]) -> Summary:
         mean=float(defined.mean()),
         sd=float(defined.std(ddof=1)) if n > 1 else math.nan,
         median=float(np.median(defined)),
-        low=float(low),
-        high=float(high),
+        low=float(low) if n > 1 else math.nan,
+        high=float(high) if n > 1 else math.nan,
         n=n,
         undefined=len(values) - n,
     )

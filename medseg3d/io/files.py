@@ -123,7 +123,7 @@ def _finite(volume: Volume, path: Path, nonfinite: str) -> Volume:
     if nonfinite != "zero":
         raise FormatError(
             f"'{path}' holds {count} voxels of NaN or infinity; repair it, or read it with "
-            "nonfinite='zero' to put 0 in their place"
+            "nonfinite='zero' (--set preprocess.nonfinite=zero) to put 0 in their place"
         )
     log.warning("'%s': %d voxels of NaN or infinity are read as 0", path, count)
     return Volume(np.where(finite, volume.array_CIJK, 0), volume.affine)

@@ -61,7 +61,7 @@ def save_bundle(bundle: Bundle, path: str | Path) -> None:
         "version": bundle.version,
         "recipe": bundle.recipe.model_dump(mode="json"),
     }
-    content["sha256"] = _digest(content, weights)
+    content["sha256"] = digest_of(content, weights)
     write_atomically(Path(path), save(weights, metadata={KEY: json.dumps(content)}))
 
 
@@ -73,7 +73,7 @@ def load_bundle(path: str | Path) -> Bundle:
             (its SHA-256 differs), or weights that do not fit the recipe's network.
     """
     content, weights = _read(Path(path), with_weights=True)
-    if content.pop("sha256", None) != _digest(content, weights):
+    if content.pop("sha256", None) != digest_of(content, weights):
         raise BundleError(
             f"'{path}' is damaged: the SHA-256 of its weights and recipe is not the one it was "
             "written with. Copy it again from where it came from."
@@ -134,7 +134,8 @@ def _parse_recipe(content: dict[str, Any], path: str | Path) -> Recipe:
         raise BundleError(f"'{path}', written by medseg3d {content['version']}: {error}") from error
 
 
-def _digest(content: dict[str, Any], weights: dict[str, Tensor]) -> str:
+def digest_of(content: dict[str, Any], weights: dict[str, Tensor]) -> str:
+    """Give the SHA-256 of plain data and of named tensors, their types and shapes included."""
     digest = hashlib.sha256(json.dumps(content).encode())
     for name in sorted(weights):
         tensor = weights[name]

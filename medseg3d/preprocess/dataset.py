@@ -43,6 +43,17 @@ def preprocess_cases(
             progress(number + 1, len(cases))
 
 
+def changed_cases(
+    cases: Sequence[Case], store: Store, config: PreprocessConfig, labels: LabelScheme
+) -> list[str]:
+    """Name the cases that the store holds, but made from other files or in another way."""
+    return [
+        case.id
+        for case in cases
+        if store.holds(case.id) and not store.holds(case.id, _key(case, config, labels))
+    ]
+
+
 def _preprocess_case(
     case: Case, key: str, store: Store, config: PreprocessConfig, labels: LabelScheme
 ) -> None:

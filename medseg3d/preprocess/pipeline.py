@@ -70,6 +70,9 @@ def preprocess_volume(volume: Volume, config: PreprocessConfig) -> Preprocessed:
     oriented = axes.apply(volume)
     box = nonzero_box(oriented.array_CIJK) if config.crop == "nonzero" else Box.whole(oriented.grid)
     cropped = crop_volume(oriented, box)
+    for number, values in enumerate(oriented.array_CIJK, start=1):
+        if values.min() == values.max():
+            log.warning("channel %d: every voxel is %g: an empty image", number, values.flat[0])
     if "nonzero" in (config.crop, config.intensity[-7:]) and oriented.array_CIJK.all():
         log.warning("no voxel is 0: 'nonzero' in preprocess.crop and .intensity does nothing")
     # before voxels change: between head and air, interpolation makes grey values of no tissue

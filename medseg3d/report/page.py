@@ -12,7 +12,8 @@ from typing import Any, Final
 from jinja2 import Environment, StrictUndefined, Template
 
 from medseg3d import __version__
-from medseg3d.data.cases import Case, read_cases
+from medseg3d.config.load import read_yaml
+from medseg3d.data.cases import Case, find_inputs, read_cases
 from medseg3d.errors import ConfigError, GridError, LabelError
 from medseg3d.io.atomic import prepare_folder, write_atomically
 from medseg3d.io.events import read_events
@@ -44,7 +45,8 @@ def write_report(
     """Write one HTML page that needs nothing else, and give its path.
 
     `scores` is a scores.json of `evaluate`. The label maps it names are drawn over the images that
-    the table `images` names (CSV with `case` and a column per channel), or over an even grey.
+    the table `images` names (CSV with `case` and a column per channel) or that lie in the folder
+    `images` as those of `run` did, or over an even grey.
     `run` is a training's folder: its curves are drawn, and its validation scores and images are
     taken where none are given. The page holds the names of cases, but no paths.
 
@@ -70,28 +72,38 @@ def write_report(
         "overlays": (),
     }
     if scores is not None:
-        cases = {case.id: case for case in read_cases(images)} if images else {}
-        content |= _describe_scores(read_scores(scores), scores.parent, cases)
+        cases = _find_images(images, run) if images else []
+        content |= _describe_scores(read_scores(scores), {case.id: case for case in cases})
     if run is not None:
         content["training"] = draw_training(read_events(run / "metrics.jsonl"))
     _write(path, _template().render(content))
     return path
 
 
+def _find_images(images: Path, run: Path | None) -> list[Case]:
+    """Read a table of images, or search a folder by the patterns of the training."""
+    if not images.is_dir():
+        return read_cases(images)
+    if run is None:
+        raise ConfigError(
+            f"which files of folder '{images}' are images is known from the training alone; name "
+            "it with --run, or give a CSV"
+        )
+    return find_inputs([images], read_yaml(run / "config.yaml")["data"]["images"])
+
+
 def _existing(path: Path) -> Path | None:
     return path if path.exists() else None
 
 
-def _describe_scores(
-    scores: ScoresFile, folder: Path, images: Mapping[str, Case]
-) -> dict[str, Any]:
+def _describe_scores(scores: ScoresFile, images: Mapping[str, Case]) -> dict[str, Any]:
     """Say and draw what the page tells about scores."""
     colors = {region: scores.labels.region_color(region) for region in scores.labels.regions}
     unit = "voxels" if scores.labels.in_voxels else "mm"
     by_case = [case.regions for case in scores.cases]
     ordered = sorted(scores.cases, key=_mean_dice)
     scored = [case.case for case in ordered if case.regions]
-    overlays = [*_draw_overlays(ordered, scores.labels, folder, images)]
+    overlays = [*_draw_overlays(ordered, scores.labels, images)]
     return {
         "scores": scores,
         "unit": unit,
@@ -114,13 +126,13 @@ def _mean_dice(case: ScoredCase) -> float:
 
 
 def _draw_overlays(
-    cases: Sequence[ScoredCase], labels: LabelScheme, folder: Path, images: Mapping[str, Case]
+    cases: Sequence[ScoredCase], labels: LabelScheme, images: Mapping[str, Case]
 ) -> Iterator[Overlay]:
     """Draw scored cases, all over one channel: the one that shows the first case best."""
     channel: str | None = None
     for case in [case for case in cases if case.regions][:MOST_OVERLAYS]:
-        paths = images[case.case].images if case.case in images else {}
-        label_maps = _read_label_maps(case, folder)
+        paths = _images_of(case, images)
+        label_maps = _read_label_maps(case)
         try:
             if channel is None and paths:
                 channels = {name: _read_image(path) for name, path in paths.items()}
@@ -132,13 +144,22 @@ def _draw_overlays(
         yield Overlay(case, channel if image else None, base64.b64encode(picture).decode())
 
 
-def _read_label_maps(case: ScoredCase, folder: Path) -> dict[Side, Volume]:
-    paths: dict[Side, Path | None] = {"reference": case.reference, "predicted": case.predicted}
-    return {
-        side: read_volume(path if path.exists() else folder / path)
-        for side, path in paths.items()
-        if path
-    }
+def _images_of(case: ScoredCase, images: Mapping[str, Case]) -> dict[str, Path]:
+    """Find a case's images; a case of the same name with another reference is somebody else."""
+    named = images.get(case.case)
+    if named is None or (named.reference and named.reference.resolve() != case.reference):
+        return {}
+    return named.images
+
+
+def _read_label_maps(case: ScoredCase) -> dict[Side, Volume]:
+    """Read what was scored; of a failed case the reference alone."""
+    label_maps: dict[Side, Volume] = {}
+    if case.reference:
+        label_maps["reference"] = read_volume(case.reference)
+    if case.predicted and case.status == "scored":
+        label_maps["predicted"] = read_volume(case.predicted)
+    return label_maps
 
 
 def _read_image(path: Path) -> Volume:
@@ -160,5 +181,7 @@ def _without_paths(text: str) -> str:
 
 
 def _write(path: Path, page: str) -> None:
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"the page '{path}' would not be an HTML file; call it '….html'")
     prepare_folder(path.parent)
     write_atomically(path, page.encode())

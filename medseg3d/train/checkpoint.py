@@ -9,6 +9,7 @@ from torch import Tensor, nn, optim
 
 from medseg3d.errors import BundleError
 from medseg3d.io.atomic import write_atomically
+from medseg3d.nets.bundle import digest_of
 
 
 def save_checkpoint(path: Path, net: nn.Module, optimizer: optim.Optimizer, *, step: int) -> None:
@@ -17,7 +18,8 @@ def save_checkpoint(path: Path, net: nn.Module, optimizer: optim.Optimizer, *, s
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, save(tensors, metadata={"step": str(step)}))
+    sha256 = digest_of({"step": step}, tensors)
+    write_atomically(path, save(tensors, metadata={"step": str(step), "sha256": sha256}))
 
 
 def load_checkpoint(path: Path, net: nn.Module, optimizer: optim.Optimizer) -> int:
@@ -28,8 +30,10 @@ def load_checkpoint(path: Path, net: nn.Module, optimizer: optim.Optimizer) -> i
     """
     try:
         with safe_open(path, framework="pt") as stream:
-            step = int(stream.metadata()["step"])
+            metadata = stream.metadata()
+            step = int(metadata["step"])
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+        _require_digest(metadata["sha256"], step, tensors)
         weights, states = _split(tensors)
         net.load_state_dict(weights)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -39,6 +43,11 @@ def load_checkpoint(path: Path, net: nn.Module, optimizer: optim.Optimizer) -> i
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": states, "param_groups": groups})
     return step
+
+
+def _require_digest(sha256: str, step: int, tensors: dict[str, Tensor]) -> None:
+    if digest_of({"step": step}, tensors) != sha256:
+        raise ValueError("its SHA-256 is not the one it was written with")
 
 
 def _split(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[int, dict[str, Any]]]:

@@ -1,10 +1,11 @@
 """What a run leaves behind besides weights: its configuration, and an event a line."""
 
 import fcntl
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -13,6 +14,11 @@ from medseg3d.config.run import RunConfig
 from medseg3d.errors import ConfigError
 from medseg3d.io.atomic import prepare_folder, remove_unfinished, write_atomically
 from medseg3d.io.events import Event, append_event, read_events, rewrite_events
+
+CHECKPOINT: Final = "checkpoint.safetensors"
+"""A folder that holds it holds a run that has begun."""
+
+log = logging.getLogger(__name__)
 
 
 class RunLog:
@@ -51,23 +57,24 @@ def claim_run(config: RunConfig, folder: Path, *, resume: bool) -> Iterator[None
             raise ConfigError(
                 f"'{folder}' is being trained in by another process; wait, or choose another --out"
             ) from None
-        _require_same_run(config, folder / "config.yaml", resume=resume)
+        if (folder / CHECKPOINT).exists():
+            _require_same_run(config, folder / "config.yaml", resume=resume)
+        elif resume:
+            log.warning("no checkpoint in '%s' to resume from: training starts anew", folder)
+        content = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        write_atomically(folder / "config.yaml", content.encode())
         for part in (folder, folder / "store", folder / "validation"):
             remove_unfinished(part)
         yield
 
 
 def _require_same_run(config: RunConfig, path: Path, *, resume: bool) -> None:
-    content = config.model_dump(mode="json")
-    if not path.exists():
-        write_atomically(path, yaml.safe_dump(content, sort_keys=False).encode())
-        return
     if not resume:
         raise ConfigError(
             f"'{path.parent}' holds a run already. Go on with it by --resume, or choose another "
             "--out."
         )
-    if changed := sorted(_differences(read_yaml(path), content)):
+    if changed := sorted(_differences(read_yaml(path), config.model_dump(mode="json"))):
         raise ConfigError(
             f"'{path.parent}' was begun with another configuration; it differs in "
             f"{', '.join(changed)}. Resume with the same, or choose another --out."

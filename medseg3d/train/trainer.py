@@ -27,9 +27,9 @@ from medseg3d.labels import channels_to_values, region_masks
 from medseg3d.nets.bundle import Bundle, build_recipe_net, save_bundle
 from medseg3d.predict.case import choose_device, predict_cases, predict_channels
 from medseg3d.predict.tiles import require_divisible
-from medseg3d.preprocess.dataset import preprocess_cases
+from medseg3d.preprocess.dataset import changed_cases, preprocess_cases
 from medseg3d.train.checkpoint import load_checkpoint, save_checkpoint
-from medseg3d.train.log import RunLog, claim_run
+from medseg3d.train.log import CHECKPOINT, RunLog, claim_run
 from medseg3d.train.losses import SegmentationLoss
 from medseg3d.train.optim import build_optimizer, learning_rate_at
 
@@ -123,7 +123,7 @@ class Trainer:
     @property
     def checkpoint(self) -> Path:
         """Where the state is saved."""
-        return self.folder / "checkpoint.safetensors"
+        return self.folder / CHECKPOINT
 
     @property
     def epoch(self) -> int:
@@ -238,11 +238,20 @@ def _prepare_cases(config: RunConfig, folder: Path, report: Progress) -> Split:
         raise ConfigError("data.reference: training needs the pattern of the reference label maps")
     cases = find_cases(config.data)
     split = split_cases(cases, config.data.split, folder=config.data.folder)
-    _keep_split(split.training, folder / "training.csv")
-    _keep_split(split.validation, folder / "validation.csv")
+    store = Store(folder / "store")
+    if (folder / CHECKPOINT).exists():
+        _require_same_cases(split.training, folder / "training.csv")
+        _require_same_cases(split.validation, folder / "validation.csv")
+        if changed := changed_cases(cases, store, config.preprocess, config.data.labels):
+            raise ConfigError(
+                f"the files of {', '.join(changed[:5])} changed since the run began. "
+                "Restore them, or begin anew in another --out."
+            )
+    write_cases(folder / "training.csv", split.training)
+    write_cases(folder / "validation.csv", split.validation)
     preprocess_cases(
         [*split.training, *split.validation],
-        Store(folder / "store"),
+        store,
         config.preprocess,
         config.data.labels,
         progress=lambda done, total: report("preprocessing", done, total),
@@ -250,11 +259,8 @@ def _prepare_cases(config: RunConfig, folder: Path, report: Progress) -> Split:
     return split
 
 
-def _keep_split(cases: Sequence[Case], table: Path) -> None:
-    """Write which cases a run began with, or see that they still are the same."""
-    if not table.exists():
-        write_cases(table, cases)
-        return
+def _require_same_cases(cases: Sequence[Case], table: Path) -> None:
+    """See that a run goes on with the cases it began with."""
     before, now = {case.id for case in read_cases(table)}, {case.id for case in cases}
     if changed := [f"-{name}" for name in before - now] + [f"+{name}" for name in now - before]:
         raise ConfigError(

@@ -118,3 +118,9 @@ def test_inputs_that_are_missing_or_do_not_go_together_are_refused(predicted: Pa
         find_pairs(predicted, predicted / "a.nii.gz")
     with pytest.raises(ConfigError, match="expected two files, or a folder of predictions"):
         find_pairs(predicted / "a.nii.gz", predicted)
+
+
+def test_a_table_without_references_is_refused(predicted: Path, tmp_path: Path):
+    (tmp_path / "table.csv").write_text("case,t1\na,a.nii.gz\n")
+    with pytest.raises(ConfigError, match="names no reference; it needs a column 'reference'"):
+        find_pairs(predicted, tmp_path / "table.csv")

@@ -16,8 +16,8 @@ from medseg3d.errors import BundleError
 from medseg3d.nets.bundle import (
     KEY,
     Bundle,
-    _digest,
     build_recipe_net,
+    digest_of,
     load_bundle,
     read_recipe,
     save_bundle,
@@ -66,7 +66,7 @@ def rewrite(
     change(content)
     if honestly:
         del content["sha256"]
-        content["sha256"] = _digest(content, weights)
+        content["sha256"] = digest_of(content, weights)
     save_file(weights, path, metadata={KEY: json.dumps(content)})
 
 

@@ -210,3 +210,55 @@ def test_a_page_that_cannot_be_written_is_an_error(evaluation: Path, tmp_path: P
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"output folder '.*file' cannot be written to.*Choose"):
         write_report(tmp_path / "file" / "page.html", scores=None, run=evaluation / "run")
+
+
+def test_a_page_is_an_html_file_and_nothing_else(evaluation: Path) -> None:
+    scores = evaluation / "scores" / "scores.json"
+    before = scores.read_bytes()
+    with pytest.raises(ConfigError, match=r"would not be an HTML file"):
+        write_report(scores, scores=scores)
+    assert scores.read_bytes() == before
+
+
+def test_nobody_is_drawn_over_another_scan_of_the_same_name(
+    evaluation: Path, tmp_path: Path
+) -> None:
+    scores = evaluation / "scores" / "scores.json"
+    rows = (evaluation / "images.csv").read_text().splitlines()
+    names = [row.split(",")[0] for row in rows[1:]]
+
+    def page(reference: str) -> str:
+        table = evaluation / "named.csv"
+        lines = [
+            f"{row},{reference.format(name)}" for row, name in zip(rows[1:], names, strict=True)
+        ]
+        table.write_text("\n".join([rows[0] + ",reference", *lines]))
+        path = write_report(tmp_path / "page.html", scores=scores, images=table)
+        table.unlink()
+        return path.read_text()
+
+    alone = write_report(tmp_path / "alone.html", scores=scores).read_text()
+    assert page("cases/{0}/{0}-seg.nii.gz") != alone
+    assert page("others/{0}-seg.nii.gz") == alone
+
+
+def test_images_are_found_in_a_folder_as_the_training_found_them(
+    evaluation: Path, tmp_path: Path
+) -> None:
+    scores = evaluation / "scores" / "scores.json"
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "metrics.jsonl").touch()
+    patterns = {"t1n": "{case}/{case}-t1n.nii.gz", "t2f": "{case}/{case}-t2f.nii.gz"}
+    (run / "config.yaml").write_text(json.dumps({"data": {"images": patterns}}))
+
+    found = write_report(
+        tmp_path / "a.html", scores=scores, images=evaluation / "cases", run=run
+    ).read_text()
+    listed = write_report(
+        tmp_path / "b.html", scores=scores, images=evaluation / "images.csv", run=run
+    ).read_text()
+
+    assert found == listed
+    with pytest.raises(ConfigError, match="known from the training alone"):
+        write_report(tmp_path / "c.html", scores=scores, images=evaluation / "cases")

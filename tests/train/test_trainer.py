@@ -14,7 +14,7 @@ import torch
 from medseg3d.config.load import load_config
 from medseg3d.data.cases import find_cases, read_cases
 from medseg3d.data.splits import split_cases
-from medseg3d.errors import BundleError, ConfigError, FormatError, GridError, LabelError
+from medseg3d.errors import BundleError, ConfigError, GridError, LabelError
 from medseg3d.io.events import read_events
 from medseg3d.io.files import read_volume, write_volume
 from medseg3d.nets.bundle import load_bundle
@@ -263,16 +263,36 @@ def test_a_run_is_trained_by_one_process_at_a_time(config_file: Path, tmp_path: 
         train_run(config, tmp_path / "run", resume=True)
 
 
-def test_a_held_out_case_that_breaks_is_not_scored_by_an_old_result(
+def test_files_that_changed_are_not_resumed_on(config_file: Path, tmp_path: Path) -> None:
+    train(config_file, tmp_path / "run", "train.epochs=1")
+    case = read_cases(tmp_path / "run" / "training.csv")[0]
+    assert case.reference is not None
+    os.utime(case.reference, (1, 1))
+
+    with pytest.raises(ConfigError, match=f"files of {case.id} changed since the run began"):
+        train(config_file, tmp_path / "run", "train.epochs=1", resume=True)
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_is_begun_again(
     config_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    train(config_file, tmp_path / "run", "train.epochs=1")
-    held_out = read_cases(tmp_path / "run" / "validation.csv")[0]
-    broken = held_out.images["t1"]
-    broken.write_bytes(broken.read_bytes()[:-40])
-    os.utime(broken)
+    with pytest.raises(ConfigError, match="is not a folder"):
+        train(config_file, tmp_path / "run", "data.folder=/nowhere")
 
-    with pytest.raises(FormatError, match=f"case '{held_out.id}'"):
+    train(config_file, tmp_path / "run", "train.epochs=1", resume=True)
+
+    assert "no checkpoint in" in caplog.text
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_checkpoint_with_a_flipped_bit_is_refused(config_file: Path, tmp_path: Path) -> None:
+    train(config_file, tmp_path / "run", "train.epochs=1")
+    checkpoint = tmp_path / "run" / "checkpoint.safetensors"
+    content = bytearray(checkpoint.read_bytes())
+    content[-50] ^= 1
+    checkpoint.write_bytes(content)
+
+    with pytest.raises(BundleError, match=r"cannot be resumed from: its SHA-256"):
         train(config_file, tmp_path / "run", "train.epochs=1", resume=True)
 
 
