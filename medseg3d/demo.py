@@ -45,12 +45,13 @@ def run_demo(
         ConfigError: the folder cannot be written to, or was made with other settings.
     """
     known, new = folder / "phantoms", folder / "new-phantoms"
-    write_phantoms(known, num_cases=NUM_KNOWN, seed=0)
+    run = folder / "run"
+    begun = (run / CHECKPOINT).exists()
+    if not begun:  # a training goes on with the very files that it began with
+        write_phantoms(known, num_cases=NUM_KNOWN, seed=0)
     write_phantoms(new, num_cases=NUM_NEW, seed=1)
 
     config = load_config(QUICKSTART, [f"data.folder={known}", *settings])
-    run = folder / "run"
-    begun = (run / CHECKPOINT).exists()
     model = train_run(config, run, resume=begun, watch=watch, progress=progress).model
 
     bundle = load_bundle(model)
