@@ -73,13 +73,14 @@ def preprocess_volume(volume: Volume, config: PreprocessConfig) -> Preprocessed:
     for number, values in enumerate(oriented.array_CIJK, start=1):
         if values.min() == values.max():
             log.warning("channel %d: every voxel is %g: an empty image", number, values.flat[0])
-    if "nonzero" in (config.crop, config.intensity[-7:]) and oriented.array_CIJK.all():
+    by_zeros = config.crop == "nonzero" or config.intensity == "zscore_nonzero"
+    if by_zeros and oriented.array_CIJK.all():
         log.warning("no voxel is 0: 'nonzero' in preprocess.crop and .intensity does nothing")
     # before voxels change: between head and air, interpolation makes grey values of no tissue
     normalized = Volume(normalize_intensity(cropped.array_CIJK, config.intensity), cropped.affine)
     grid = spaced_grid(cropped.grid, config.spacing_mm) if config.spacing_mm else cropped.grid
     resampled = resample_volume(normalized, grid=grid, interpolation=config.interpolation)
-    if config.intensity == "zscore_nonzero":
+    if config.intensity == "zscore_nonzero" and config.spacing_mm:
         resampled = _with_air(resampled, cropped)
     return Preprocessed(resampled, volume.grid, axes, box)
 
