@@ -1,25 +1,35 @@
-"""Write the pages under docs/reference that are made from the code.
+"""Write the pages of the documentation that are made from the code, or hold its numbers.
 
 python docs/generate.py
 """
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from inspect import cleandoc
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from medseg3d.config.evaluate import EvaluateConfig
 from medseg3d.config.network import NestedConfig, ResidualConfig, UShapedConfig
 from medseg3d.config.run import RunConfig
+from medseg3d.evaluate.overlap import dice
+from medseg3d.evaluate.protocols import DilatedLesions, MatchedInstances, Protocol
+from medseg3d.evaluate.schemes import SCHEMES, Scheme
+from medseg3d.evaluate.score import score_case
+from medseg3d.evaluate.surface import HAUSDORFF, NSD, hausdorff_mm, normalized_surface_dice
 from medseg3d.info import measure_cost
 from medseg3d.nets.levels import plan_heads, plan_levels, plan_nodes
 from medseg3d.nets.presets import NETS
+from medseg3d.volume import Volume
 
 REFERENCE = Path(__file__).parent / "reference"
+CONCEPTS = Path(__file__).parent / "concepts"
 TIMES = Path(__file__).parents[1] / "benchmarks" / "networks.json"
 HEADER = """# Every knob
 
@@ -28,9 +38,17 @@ can be set on the command line with `--set section.key=value`. Unknown keys are 
 """
 
 
+SCHEMES_HEADER = """# A scheme in YAML
+
+`medseg3d evaluate --scheme FILE.yaml` scores by it; what the numbers mean is told in
+[evaluation.md](../concepts/evaluation.md).
+"""
+
+
 def describe_config() -> str:
     """Give the page on the configuration."""
     lines = [HEADER, *_section("", RunConfig), *_section("evaluate", EvaluateConfig)]
+    lines += [SCHEMES_HEADER, *_section("scheme", Scheme)]
     return "\n".join(lines)
 
 
@@ -188,6 +206,91 @@ def _edges(config: UShapedConfig) -> Iterator[str]:
         yield f"  n{level}_{step} --> h{number}([{name}])"
 
 
+def describe_evaluation() -> str:
+    """Give the page on scores: numbers under its drawings, and the table of protocols."""
+    text = (CONCEPTS / "evaluation.md").read_text(encoding="utf-8")
+    for kind, describe in (("masks", _surface_numbers), ("lesions", _lesion_numbers)):
+        drawing = rf"(```{kind}\n(\d+) × (\d+) mm\n((?:[.#o@ ]+\n)+)).*?```"
+        text = re.sub(drawing, partial(_with_numbers, describe=describe), text, flags=re.DOTALL)
+    table = "\n".join(["<!-- protocols -->", *_protocols(), "<!-- end -->"])
+    return re.sub("<!-- protocols -->.*<!-- end -->", table, text, flags=re.DOTALL)
+
+
+def _with_numbers(found: re.Match[str], *, describe: Callable[..., Iterator[str]]) -> str:
+    """Draw masks again, with what they give below; the first axis runs down the page."""
+    rows = np.array([line.split() for line in found[4].splitlines()])
+    masks = np.isin(rows, ["#", "@"]), np.isin(rows, ["o", "@"])
+    spacing = (float(found[3]), float(found[2]))
+    return "\n".join([found[1], *describe(*masks, spacing), "```"])
+
+
+def _surface_numbers(
+    reference: np.ndarray, predicted: np.ndarray, spacing: tuple[float, float]
+) -> Iterator[str]:
+    pair = reference, predicted, spacing
+    distances = (f"{name} {hausdorff_mm(*pair, definition=name):.2f}" for name in HAUSDORFF)
+    shares = (
+        f"{name} {normalized_surface_dice(*pair, tolerance_mm=1.0, definition=name):.2f}"
+        for name in NSD
+    )
+    yield f"Dice {dice(reference, predicted):.2f}"
+    yield f"HD95 in mm: {', '.join(distances)}"
+    yield f"NSD at 1 mm: {', '.join(shares)}"
+
+
+def _lesion_numbers(
+    reference: np.ndarray, predicted: np.ndarray, spacing: tuple[float, float]
+) -> Iterator[str]:
+    rules = {
+        "whole region": None,
+        "2023": DilatedLesions(dilations=1, threshold=0),
+        "2026": MatchedInstances(),
+    }
+    affine = np.diag([*spacing, 1.0, 1.0])
+    volumes = [
+        Volume(m[np.newaxis, ..., np.newaxis].astype(np.uint8), affine)
+        for m in (predicted, reference)
+    ]
+    for name, lesions in rules.items():
+        scheme = Scheme(values={1: "spot"}, protocol=Protocol(lesions=lesions))
+        found = score_case(*volumes, scheme=scheme).regions["spot"].measures
+        if lesions is None:
+            yield f"{name}: dice {found['dice']:.2f}, hd95 {found['hd95']:.2f}"
+        else:
+            counts = ", ".join(f"{n} {found[f'lesion_{n}']:g}" for n in ("tp", "fp", "fn"))
+            yield (
+                f"{name}: lesion_dice {found['lesion_dice']:.2f}, "
+                f"lesion_hd95 {found['lesion_hd95']:.2f}, {counts}"
+            )
+
+
+def _protocols() -> Iterator[str]:
+    yield "| scheme | regions | one side empty | dilations | ignored up to mm³ | lesion penalty |"
+    yield "|---|---|---|---|---|---|"
+    for name, scheme in SCHEMES.items():
+        rules, lesions = scheme.protocol, scheme.protocol.lesions
+        cells = [f"`{name}`", ", ".join(scheme.regions), _rule(rules.one_empty)]
+        if isinstance(lesions, DilatedLesions):
+            cells += [
+                _with_exceptions(lesions.dilations, lesions.dilations_of),
+                _with_exceptions(lesions.threshold, lesions.threshold_of),
+                _rule(lesions.penalty),
+            ]
+        else:
+            cells += ["matched", "", _rule(lesions.penalty)] if lesions else ["", "", ""]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _rule(rule: float | str) -> str:
+    return rule.replace("_", " in ") if isinstance(rule, str) else f"{rule:g}"
+
+
+def _with_exceptions(rule: float, others: Mapping[str, float]) -> str:
+    said = ", ".join(f"{region} {other:g}" for region, other in others.items())
+    return f"{rule:g} ({said})" if said else f"{rule:g}"
+
+
 if __name__ == "__main__":
+    (CONCEPTS / "evaluation.md").write_text(describe_evaluation(), encoding="utf-8")
     (REFERENCE / "config.md").write_text(describe_config(), encoding="utf-8")
     (REFERENCE / "networks.md").write_text(describe_networks(), encoding="utf-8")

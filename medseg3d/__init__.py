@@ -27,8 +27,9 @@ if TYPE_CHECKING:
         MissingExtraError,
         SeriesError,
     )
+    from medseg3d.evaluate.folder import score_cases
     from medseg3d.evaluate.schemes import SCHEMES
-    from medseg3d.evaluate.score import score_case, score_cases
+    from medseg3d.evaluate.score import score_case
     from medseg3d.geometry.orient import reorient_volume
     from medseg3d.geometry.resample import resample_volume
     from medseg3d.io.files import read_volume, write_volume
@@ -56,7 +57,8 @@ _HOMES = {
         "SeriesError",
     ],
     "evaluate.schemes": ["SCHEMES"],
-    "evaluate.score": ["score_case", "score_cases"],
+    "evaluate.folder": ["score_cases"],
+    "evaluate.score": ["score_case"],
     "geometry.orient": ["reorient_volume"],
     "geometry.resample": ["resample_volume"],
     "io.files": ["read_volume", "write_volume"],

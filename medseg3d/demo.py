@@ -8,7 +8,9 @@ from typing import Final
 from medseg3d.config.load import load_config
 from medseg3d.data.cases import find_inputs, write_cases
 from medseg3d.data.phantom import write_phantoms
-from medseg3d.evaluate.score import Scores, score_cases, write_scores
+from medseg3d.evaluate.folder import score_cases
+from medseg3d.evaluate.results import Scores
+from medseg3d.evaluate.tables import write_scores
 from medseg3d.io.events import Event
 from medseg3d.nets.bundle import load_bundle
 from medseg3d.predict.case import predict_cases

@@ -94,7 +94,15 @@ def as_label_map(array: ArrayIJK, *, source: str = "label map") -> LabelMapIJK:
         raise LabelError(
             f"{source}: values from {int(low)} to {int(high)}; a label map holds 0 to 65535"
         )
-    return rounded.astype(np.uint8 if high <= 255 else np.uint16)
+    return rounded.astype(np.uint8 if high <= 255 else np.uint16, copy=False)
+
+
+def count_values(label_map: LabelMapIJK) -> dict[int, int]:
+    """Count the voxels of each value that occurs."""
+    counts = np.zeros(int(label_map.max()) + 1, dtype=np.int64)
+    for plane in label_map.transpose(np.argsort(label_map.strides)[::-1]):
+        counts += np.bincount(plane.ravel(), minlength=len(counts))  # makes int64 of what it counts
+    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
 
 
 def require_values(label_map: LabelMapIJK, scheme: LabelScheme, *, source: str) -> None:
@@ -103,10 +111,8 @@ def require_values(label_map: LabelMapIJK, scheme: LabelScheme, *, source: str) 
     Raises:
         LabelError: names each foreign value and its number of voxels.
     """
-    counts = np.bincount(label_map.ravel(order="K"))
-    foreign = {
-        int(v): int(counts[v]) for v in np.flatnonzero(counts) if v not in scheme.channel_values
-    }
+    counts = count_values(label_map)
+    foreign = {v: count for v, count in counts.items() if v not in scheme.channel_values}
     if foreign:
         said = ", ".join(f"{value} ({count} voxels)" for value, count in [*foreign.items()][:10])
         raise LabelError(
@@ -117,11 +123,11 @@ def require_values(label_map: LabelMapIJK, scheme: LabelScheme, *, source: str) 
 
 def region_masks(label_map: LabelMapIJK, scheme: LabelScheme) -> Iterator[tuple[str, MaskIJK]]:
     """Give each region's name with its mask, in the scheme's order."""
-    table = np.zeros(max(scheme.channel_values) + 1, dtype=bool)
-    for region, values in scheme.regions.items():
-        table[:] = False
-        table[list(values)] = True
-        yield region, table[label_map]
+    for region, (first, *others) in scheme.regions.items():
+        mask = label_map == first
+        for value in others:
+            mask |= label_map == value
+        yield region, mask
 
 
 def values_to_channels(label_map: LabelMapIJK, scheme: LabelScheme) -> LabelMapIJK:

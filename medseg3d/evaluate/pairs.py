@@ -2,22 +2,24 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Final
 
 from medseg3d.data.cases import VOLUME_SUFFIXES, match_pattern, read_cases, volume_stem
 from medseg3d.errors import ConfigError
 
-PREDICTED: Final = tuple("{case}" + suffix for suffix in VOLUME_SUFFIXES)
-"""Patterns of predictions."""
-
 LAYOUTS: Final = (
-    PREDICTED,
+    tuple("{case}" + suffix for suffix in VOLUME_SUFFIXES),
     ("{case}/{case}-seg.nii.gz",),
     ("{case}/{case}_seg.nii.gz",),
+    ("{case}-seg.nii.gz",),
+    ("{case}_seg.nii.gz",),
     ("labelsTr/{case}.nii.gz",),
+    ("labelsTs/{case}.nii.gz",),
 )
-"""Where references are looked for, in order; the first layout that fits a prediction is taken."""
+"""Where label maps are looked for in a folder. Of all combinations of two layouts, the one with the
+most cases in common is taken, of equals the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,57 +31,77 @@ class Pair:
     reference: Path | None
 
 
-def find_pairs(predicted: Path, reference: Path, *, pattern: str | None = None) -> list[Pair]:
-    """Pair two files, or a folder of predictions with a folder or table of references, by case.
+def find_pairs(
+    predicted: Path, reference: Path | None = None, *, pattern: str | None = None
+) -> list[Pair]:
+    """Pair two files, or two folders or tables by the names of their cases.
 
-    Predictions are named `CASE.nii.gz` or `CASE.nii`. `pattern` says where references lie below
-    their folder; without it `LAYOUTS` are tried. A table (`.csv`) has the columns `case` and
-    `reference`. Every prediction and every reference is in the list, in alphabetical order.
+    Folders may differ in their layout (`LAYOUTS`); `pattern` says where references lie below
+    theirs. A table (`.csv`) has the columns `case` and `predicted`, `reference` or both; with both
+    it may stand alone. Every prediction and every reference is in the list, in alphabetical order.
 
     Raises:
         ConfigError: an input does not exist, two files fit one case, or nothing fits together.
-        FormatError: the table cannot be read.
+        FormatError: a table cannot be read.
     """
+    if reference is None and not _is_table(predicted):
+        raise ConfigError(
+            f"'{predicted}' alone is nothing to score; name the references too, or a .csv with the "
+            "columns case, predicted and reference"
+        )
+    reference = reference or predicted
     for path in (predicted, reference):
         if not path.exists():
             raise ConfigError(f"'{path}' does not exist; nothing to score")
-    is_table = reference.suffix.lower() == ".csv"
-    if predicted.is_file() and reference.is_file() and not is_table:
+    if predicted.is_file() and reference.is_file() and not _is_table(reference):
         return [Pair(volume_stem(predicted), predicted, reference)]
-    if not predicted.is_dir() or not (reference.is_dir() or is_table):
+    if not all(path.is_dir() or _is_table(path) for path in (predicted, reference)):
         raise ConfigError(
-            f"'{predicted}' and '{reference}': expected two files, or a folder of predictions with "
-            "a folder or a .csv of references"
+            f"'{predicted}' and '{reference}': expected two files, or a folder or .csv of "
+            "predictions with a folder or .csv of references"
         )
-    predictions = _match(predicted, PREDICTED)
-    if is_table and not any(case.reference for case in read_cases(reference)):
-        raise ConfigError(f"'{reference}' names no reference; it needs a column 'reference'")
-    references = (
-        {case.id: case.reference for case in read_cases(reference)}
-        if is_table
-        else _find_references(reference, predictions, pattern)
+    claims, truths = _best_layouts(
+        _found(predicted, "predicted", None), _found(reference, "reference", pattern)
     )
-    if not predictions.keys() & references.keys():
+    if not claims.keys() & truths.keys():
         raise ConfigError(
-            f"no prediction has a reference: '{predicted}' holds {_names(predictions)}, "
-            f"'{reference}' holds {_names(references)}. Case names must agree; the reference "
-            "pattern says where they stand, for example '{case}/{case}-seg.nii.gz'."
+            f"no prediction has a reference: '{predicted}' holds {_names(claims)}, "
+            f"'{reference}' holds {_names(truths)}. Case names must agree; the reference pattern "
+            "(--set evaluate.reference=…) says where they stand, for example "
+            "'{case}/{case}-seg.nii.gz'."
         )
-    cases = sorted(predictions.keys() | references.keys())
-    return [Pair(case, predictions.get(case), references.get(case)) for case in cases]
+    cases = sorted(claims.keys() | truths.keys())
+    return [Pair(case, claims.get(case), truths.get(case)) for case in cases]
 
 
-def _find_references(
-    folder: Path, predictions: dict[str, Path], pattern: str | None
-) -> dict[str, Path]:
-    """Match the pattern, or the first layout that fits a prediction, or else any."""
-    if pattern is not None:
-        if "{case}" not in pattern:
-            raise ConfigError(f"reference pattern '{pattern}' has no '{{case}}' in it")
-        return _match(folder, (pattern,))
-    found = [_match(folder, patterns) for patterns in LAYOUTS]
-    fitting = [references for references in found if references.keys() & predictions.keys()]
-    return (fitting or [references for references in found if references] or [{}])[0]
+def _is_table(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() == ".csv"
+
+
+def _found(source: Path, column: str, pattern: str | None) -> list[dict[str, Path]]:
+    """Give the label maps of a folder or table by case, once for each way to read the folder."""
+    if _is_table(source):
+        cases = read_cases(source)
+        files = {
+            c.id: c.reference if column == "reference" else c.images.get(column) for c in cases
+        }
+        named = {case: path for case, path in files.items() if path}
+        if not named:
+            raise ConfigError(f"'{source}' names no {column}; it needs a column '{column}'")
+        return [named]
+    if pattern is not None and "{case}" not in pattern:
+        raise ConfigError(f"reference pattern '{pattern}' has no '{{case}}' in it")
+    return [_match(source, layout) for layout in ([(pattern,)] if pattern else LAYOUTS)]
+
+
+def _best_layouts(
+    claims: Sequence[dict[str, Path]], truths: Sequence[dict[str, Path]]
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    def worth(pair: tuple[dict[str, Path], dict[str, Path]]) -> tuple[int, int]:
+        shared = len(pair[0].keys() & pair[1].keys())
+        return shared, sum(map(bool, pair))  # where none is shared, layouts that hold something
+
+    return max(product(claims, truths), key=worth)
 
 
 def _match(folder: Path, patterns: Sequence[str]) -> dict[str, Path]:

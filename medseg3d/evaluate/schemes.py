@@ -3,82 +3,129 @@
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict
 
 from medseg3d.config.load import parse_section, read_yaml
 from medseg3d.errors import ConfigError
+from medseg3d.evaluate.protocols import PROTOCOLS, Protocol
 from medseg3d.labels import LabelScheme
 
-Distance: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+def _by_name(protocol: Any) -> Any:
+    if not isinstance(protocol, str):
+        return protocol
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"no protocol '{protocol}'; known are {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[protocol]
 
 
 class Scheme(LabelScheme):
-    """A LabelScheme that also says how its regions are scored, each as one whole.
-
-    Dice needs no rule: it is 1 where both sides are empty and 0 where one is.
-    """
+    """A LabelScheme that also says how its regions are scored."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    hausdorff: Literal["surfel", "pooled", "max_directed"] = "surfel"
-    """Definition of HD95 (`evaluate.surface`)."""
-    in_voxels: bool = False
-    """Count distances in voxels, as some challenges do, instead of mm."""
-    one_empty: Distance | Literal["diagonal", "nan"] = "diagonal"
-    """HD95 where one side is empty: a penalty, the volume's diagonal, or undefined."""
-    both_empty: Distance | Literal["nan"] = 0.0
-    """HD95 where both sides are empty."""
+    protocol: Annotated[Protocol, BeforeValidator(_by_name)] = PROTOCOLS["whole"]
+    """The rules: those of a challenge by its name, such as `brats2023-met`, or each by itself."""
 
     @property
     def policy(self) -> str:
         """Say in words what the numbers mean."""
-        unit = "voxels" if self.in_voxels else "mm"
-        one, both = (
-            {"diagonal": "the volume's diagonal", "nan": "undefined"}.get(str(rule)) or f"{rule:g}"
-            for rule in (self.one_empty, self.both_empty)
-        )
-        return (
-            f"HD95 by definition '{self.hausdorff}' in {unit}; {one} where one side is empty, "
-            f"{both} where both are; Dice 0 where one side is empty, 1 where both are"
-        )
+        return self.protocol.policy
 
 
-BRATS2023: Final = Scheme(
-    name="brats2023",
-    values={1: "NCR", 2: "ED", 3: "ET"},
-    regions={"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)},
-    one_empty=374,
+ADULT: Final = LabelScheme(
+    values={1: "NCR", 2: "ED", 3: "ET"}, regions={"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}
 )
-"""Whole regions, as the scripts of 2023 give them beside the lesion-wise scores."""
+"""Tumours before treatment, since 2023."""
 
-SCHEMES: Final[dict[str, Scheme]] = {
-    "brats2015": Scheme(
-        name="brats2015",
+METASTASES: Final = LabelScheme(
+    values={1: "NETC", 2: "SNFH", 3: "ET", 4: "RC"},
+    regions={"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,), "RC": (4,)},
+)
+"""Metastases since 2025, with a resection cavity."""
+
+TREATED: Final = LabelScheme(
+    values={1: "NETC", 2: "SNFH", 3: "ET", 4: "RC"},
+    regions={
+        "WT": (1, 2, 3),
+        "TC": (1, 3),
+        "NETC": (1,),
+        "SNFH": (2,),
+        "ET": (3,),
+        "RC": (4,),
+    },
+)
+"""Gliomas after treatment, since 2024."""
+
+CHILDREN: Final = LabelScheme(
+    values={1: "ET", 2: "NETC", 3: "CC", 4: "ED"},
+    regions={
+        "WT": (1, 2, 3, 4),
+        "TC": (1, 2, 3),
+        "ET": (1,),
+        "NETC": (2,),
+        "CC": (3,),
+        "ED": (4,),
+    },
+)
+"""Tumours of children, since 2024."""
+
+TARGET: Final = LabelScheme(values={1: "GTV"})
+"""What is to be irradiated of a meningioma."""
+
+CHALLENGES: Final[dict[str, LabelScheme]] = {
+    "brats2015": LabelScheme(
         values={1: "NCR", 2: "ED", 3: "NET", 4: "ET"},
         regions={"WT": (1, 2, 3, 4), "TC": (1, 3, 4), "ET": (4,)},
-        hausdorff="pooled",
-        in_voxels=True,
     ),
-    "brats2021": Scheme(
-        name="brats2021",
-        values={1: "NCR", 2: "ED", 4: "ET"},
-        regions={"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)},
-        hausdorff="pooled",
-        in_voxels=True,
+    "brats2021": LabelScheme(
+        values={1: "NCR", 2: "ED", 4: "ET"}, regions={"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}
     ),
-    "brats2023": BRATS2023,
-    "brats2023-gli": BRATS2023.model_copy(update={"name": "brats2023-gli"}),
+    "brats2023-gli": ADULT,
+    "brats2023-ssa": ADULT,
+    "brats2023-men": ADULT,
+    "brats2023-ped": ADULT,
+    "brats2023-met": ADULT,
+    "brats2024-gli": TREATED,
+    "brats2024-ssa": ADULT,
+    "brats2024-met": ADULT,
+    "brats2024-ped": CHILDREN,
+    "brats2024-men": ADULT,
+    "brats2024-men-rt": TARGET,
+    "brats2025-gli": TREATED,
+    "brats2025-ssa": ADULT,
+    "brats2025-met": METASTASES,
+    "brats2025-ped": CHILDREN,
+    "brats2025-men": ADULT,
+    "brats2025-men-rt": TARGET,
+    "brats2026-gli": TREATED,
+    "brats2026-mets": METASTASES,
+    "brats2026-ped": CHILDREN,
+    "brats2026-goat": ADULT,
+    "brats2026-menpre": ADULT,
+    "brats2026-menrt": TARGET,
+}
+"""Season and challenge -> what its label maps hold; its rules have the same name."""
+
+
+def _scheme(labels: LabelScheme, *, name: str, protocol: str) -> Scheme:
+    return Scheme(**labels.model_dump(exclude={"name"}), name=name, protocol=PROTOCOLS[protocol])
+
+
+SCHEMES: Final[dict[str, Scheme]] = {
+    **{name: _scheme(labels, name=name, protocol=name) for name, labels in CHALLENGES.items()},
+    "brats2023": _scheme(ADULT, name="brats2023", protocol="brats2023-gli"),
     "hippocampus": Scheme(name="hippocampus", values={1: "anterior", 2: "posterior"}),
 }
-"""Name -> scheme. BraTS names are a season (and task) and mean its rules too."""
+"""Name -> scheme: labels and the protocol they are scored by."""
 
 
 def find_scheme(scheme: str | Path | LabelScheme) -> Scheme:
     """Give a scheme by its name, from a YAML file with the fields of `Scheme`, or as it is.
 
-    A plain LabelScheme is scored by the default rules.
+    A plain LabelScheme is scored by the protocol `whole`.
 
     Raises:
         ConfigError: no such name, or a file with faults; lists the names, or every fault.

@@ -1,10 +1,11 @@
 """Cutting boxes out of grids and putting them back."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from medseg3d.arrays import Affine, ArrayCIJK, TripleInt
+from medseg3d.arrays import Affine, ArrayIJK, TripleInt
 from medseg3d.errors import GridError
 from medseg3d.volume import Grid, Volume
 
@@ -88,20 +89,38 @@ def pad_volume(
     return Volume(padded, _moved(volume.affine, (-before[0], -before[1], -before[2])))
 
 
-def nonzero_box(array_CIJK: ArrayCIJK) -> Box:
+def nonzero_box(channels: Iterable[ArrayIJK]) -> Box:
     """Find the smallest box outside of which every channel is 0; all of an image of zeros.
 
     NaN counts as not 0.
     """
-    nonzero_IJK = (array_CIJK != 0).any(axis=0)
-    spans = []
-    for others in ((1, 2), (0, 2), (0, 1)):
-        hit = np.flatnonzero(nonzero_IJK.any(axis=others))
-        spans.append((int(hit[0]), int(hit[-1]) + 1) if hit.size else (0, 0))
-    (a, i), (b, j), (c, k) = spans
-    if i == 0:
-        i, j, k = nonzero_IJK.shape
+    arrays = [*channels]
+    corners = [found for found in map(_nonzero_corners, arrays) if found]
+    if not corners:
+        return Box((0, 0, 0), arrays[0].shape)
+    starts, stops = zip(*corners, strict=True)
+    (a, b, c), (i, j, k) = np.min(starts, axis=0).tolist(), np.max(stops, axis=0).tolist()
     return Box((a, b, c), (i, j, k))
+
+
+def _nonzero_corners(array_IJK: ArrayIJK) -> tuple[TripleInt, TripleInt] | None:
+    """Find where the box around all that is not 0 starts and stops, or None in an image of zeros.
+
+    Goes plane by plane in the order of memory, so that nothing is read twice and little is kept.
+    """
+    slowest, *rest = axes = np.argsort(array_IJK.strides, kind="stable")[::-1].tolist()
+    planes = array_IJK.transpose(axes)
+    filled = np.zeros(planes.shape[0], dtype=bool)
+    shadow = np.zeros(planes.shape[1:], dtype=bool)
+    for number, plane in enumerate(planes):
+        nonzero = plane != 0
+        filled[number] = nonzero.any()
+        shadow |= nonzero
+    if not filled.any():
+        return None
+    hits = {slowest: filled, rest[0]: shadow.any(axis=1), rest[1]: shadow.any(axis=0)}
+    (a, i), (b, j), (c, k) = (np.flatnonzero(hits[axis])[[0, -1]].tolist() for axis in range(3))
+    return (a, b, c), (i + 1, j + 1, k + 1)
 
 
 def _moved(affine: Affine, start: TripleInt) -> Affine:

@@ -49,6 +49,7 @@ class _Scene:
     """What is drawn, turned to `ORIENTATION` and cut to where there is something."""
 
     grey: ArrayIJK
+    labelled: MaskIJK
     window: tuple[float, float]
     outlines: tuple[_Outline, ...]
     spacing_mm: TripleFloat
@@ -127,7 +128,7 @@ def _build_scene(
         for region, mask in region_masks(label_map[box], labels)
     )
     spacing_mm = next(iter(turned.values())).spacing_mm
-    return _Scene(grey[box], (float(low), float(high)), outlines, spacing_mm)
+    return _Scene(grey[box], labelled[box], (float(low), float(high)), outlines, spacing_mm)
 
 
 def _with_margin(box: Box, shape_IJK: TripleInt) -> tuple[slice, slice, slice]:
@@ -177,8 +178,7 @@ def _draw_slice(axes: Axes, scene: _Scene, across: int, down: int) -> None:
 
 def _fullest(scene: _Scene, through: int) -> int:
     """Give the index of the slice with most labelled voxels, or else of the middle one."""
-    labelled = np.any([outline.mask for outline in scene.outlines], axis=0)
-    counts = labelled.sum(axis=tuple({0, 1, 2} - {through}))
+    counts = np.count_nonzero(scene.labelled, axis=tuple({0, 1, 2} - {through}))
     return int(counts.argmax() if counts.any() else len(counts) // 2)
 
 

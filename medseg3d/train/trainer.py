@@ -20,8 +20,10 @@ from medseg3d.data.loader import build_loader
 from medseg3d.data.splits import Split, split_cases
 from medseg3d.data.store import Store, StoredCases
 from medseg3d.errors import ConfigError
+from medseg3d.evaluate.folder import score_cases
 from medseg3d.evaluate.overlap import dice
-from medseg3d.evaluate.score import Scores, score_cases, write_scores
+from medseg3d.evaluate.results import Scores
+from medseg3d.evaluate.tables import write_scores
 from medseg3d.io.events import Event
 from medseg3d.labels import channels_to_values, region_masks
 from medseg3d.nets.bundle import Bundle, build_recipe_net, save_bundle

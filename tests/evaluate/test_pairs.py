@@ -33,7 +33,10 @@ def touch(folder: Path, *names: str) -> Path:
         "{case}.nii",
         "{case}/{case}-seg.nii.gz",
         "{case}/{case}_seg.nii.gz",
+        "{case}-seg.nii.gz",
+        "{case}_seg.nii.gz",
         "labelsTr/{case}.nii.gz",
+        "labelsTs/{case}.nii.gz",
     ],
 )
 def test_known_layouts_are_found_without_a_pattern(predicted: Path, reference: Path, layout):
@@ -80,6 +83,35 @@ def test_a_table_names_references_from_its_own_folder(predicted: Path, reference
     ]
 
 
+def test_predictions_may_lie_in_another_layout(predicted: Path, reference: Path):
+    touch(reference, "c.nii.gz", "d.nii.gz")
+    touch(predicted, "c/c-seg.nii.gz", "d/d-seg.nii.gz")
+    assert find_pairs(predicted, reference) == [
+        Pair(case, predicted / f"{case}/{case}-seg.nii.gz", reference / f"{case}.nii.gz")
+        for case in "cd"
+    ]
+
+
+def test_names_that_agree_need_no_layout(tmp_path: Path):
+    names = ["one-seg.nii.gz", "two-seg.nii.gz"]
+    mine, theirs = touch(tmp_path / "mine", *names), touch(tmp_path / "theirs", *names)
+    assert [(p.predicted, p.reference) for p in find_pairs(mine, theirs)] == [
+        (mine / name, theirs / name) for name in names
+    ]
+
+
+def test_one_table_may_name_both_sides(predicted: Path, reference: Path):
+    table = reference / "pairs.csv"
+    table.write_text(f"case,predicted,reference\na,{predicted}/a.nii.gz,a.nii.gz\nb,,b.nii.gz\n")
+    assert find_pairs(table) == [
+        Pair("a", predicted / "a.nii.gz", reference / "a.nii.gz"),
+        Pair("b", None, reference / "b.nii.gz"),
+    ]
+    touch(reference, "c.nii.gz")
+    with pytest.raises(ConfigError, match="alone is nothing to score; name the references too"):
+        find_pairs(predicted)
+
+
 def test_a_table_without_cases_is_refused(predicted: Path, reference: Path):
     (reference / "cases.csv").write_text("name,reference\n")
     with pytest.raises(FormatError, match="needs a column 'case'"):
@@ -93,7 +125,7 @@ def test_no_common_case_is_refused_with_examples_of_both_sides(predicted: Path, 
         find_pairs(predicted, reference)
     with pytest.raises(ConfigError, match="holds none that fits"):
         find_pairs(touch(reference / "empty"), reference)
-    with pytest.raises(ConfigError, match=r"reference' holds none that fits.*pattern says where"):
+    with pytest.raises(ConfigError, match=r"reference' holds none that fits.*says where"):
         find_pairs(predicted, reference, pattern="{case}/truth.nii.gz")
 
 
@@ -114,9 +146,9 @@ def test_a_pattern_without_the_case_is_refused(predicted: Path, reference: Path)
 def test_inputs_that_are_missing_or_do_not_go_together_are_refused(predicted: Path, tmp_path: Path):
     with pytest.raises(ConfigError, match="nowhere' does not exist"):
         find_pairs(predicted, tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match="expected two files, or a folder of predictions"):
+    with pytest.raises(ConfigError, match=r"expected two files, or a folder or \.csv of pred"):
         find_pairs(predicted, predicted / "a.nii.gz")
-    with pytest.raises(ConfigError, match="expected two files, or a folder of predictions"):
+    with pytest.raises(ConfigError, match=r"expected two files, or a folder or \.csv of pred"):
         find_pairs(predicted / "a.nii.gz", predicted)
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from medseg3d.errors import ConfigError
-from medseg3d.evaluate.schemes import SCHEMES, Scheme, find_scheme, scheme_of_values
+from medseg3d.evaluate.protocols import PROTOCOLS
+from medseg3d.evaluate.schemes import CHALLENGES, SCHEMES, find_scheme, scheme_of_values
 from medseg3d.labels import LabelScheme
 
 
@@ -14,7 +15,14 @@ def test_every_scheme_is_found_by_the_name_it_bears(name):
     scheme = find_scheme(name)
     assert scheme is SCHEMES[name]
     assert scheme.name == name
-    assert scheme.hausdorff in scheme.policy
+    assert scheme.protocol.hausdorff in scheme.policy
+
+
+def test_every_protocol_of_a_challenge_has_its_labels():
+    assert {*CHALLENGES} == {*PROTOCOLS} - {"whole"}
+    for name, labels in CHALLENGES.items():
+        assert SCHEMES[name].protocol == PROTOCOLS[name]
+        assert SCHEMES[name].regions == labels.regions
 
 
 @pytest.mark.parametrize(
@@ -24,27 +32,38 @@ def test_every_scheme_is_found_by_the_name_it_bears(name):
         ("brats2021", {1, 2, 4}, {1, 4}, {4}),
         ("brats2023", {1, 2, 3}, {1, 3}, {3}),
         ("brats2023-gli", {1, 2, 3}, {1, 3}, {3}),
+        ("brats2024-gli", {1, 2, 3}, {1, 3}, {3}),
+        ("brats2024-ped", {1, 2, 3, 4}, {1, 2, 3}, {1}),
+        ("brats2025-met", {1, 2, 3}, {1, 3}, {3}),
+        ("brats2026-goat", {1, 2, 3}, {1, 3}, {3}),
     ],
 )
 def test_brats_regions(name, whole, core, enhancing):
     regions = {region: set(values) for region, values in SCHEMES[name].regions.items()}
-    assert regions == {"WT": whole, "TC": core, "ET": enhancing}
+    assert (regions["WT"], regions["TC"], regions["ET"]) == (whole, core, enhancing)
 
 
-def test_the_policy_is_said_in_words():
-    assert (
-        "'surfel' in mm; 374 where one side is empty, 0 where both" in SCHEMES["brats2023"].policy
-    )
-    assert "'pooled' in voxels; the volume's diagonal where" in SCHEMES["brats2021"].policy
-    undefined = Scheme(values={1: "liver"}, one_empty="nan", both_empty="nan")
-    assert "undefined where one side is empty, undefined where both" in undefined.policy
+@pytest.mark.parametrize(
+    ("name", "regions"),
+    [
+        ("brats2023-met", "WT TC ET"),
+        ("brats2024-gli", "WT TC NETC SNFH ET RC"),
+        ("brats2024-met", "WT TC ET"),
+        ("brats2025-met", "WT TC ET RC"),
+        ("brats2025-ped", "WT TC ET NETC CC ED"),
+        ("brats2025-men-rt", "GTV"),
+        ("brats2026-menrt", "GTV"),
+    ],
+)
+def test_regions_of_the_challenges(name, regions):
+    assert [*SCHEMES[name].regions] == regions.split()
 
 
 def test_a_label_scheme_takes_the_default_rules():
     labels = LabelScheme(name="organs", values={1: "liver", 2: "spleen"}, regions={"both": (1, 2)})
     scheme = find_scheme(labels)
     assert (scheme.name, scheme.regions) == ("organs", {"both": (1, 2)})
-    assert (scheme.hausdorff, scheme.one_empty, scheme.both_empty) == ("surfel", "diagonal", 0)
+    assert scheme.protocol == PROTOCOLS["whole"]
     assert find_scheme(scheme) is scheme
 
 
@@ -52,23 +71,30 @@ def test_a_yaml_file_holds_labels_and_rules(tmp_path: Path):
     path = tmp_path / "liver.yaml"
     path.write_text(
         "values: {1: liver, 2: tumour}\nregions: {organ: [1, 2], tumour: [2]}\n"
-        "hausdorff: max_directed\none_empty: 50\nboth_empty: nan\n"
+        "protocol: {hausdorff: max_directed, one_empty: 50, both_empty: nan}\n"
     )
     for scheme in (find_scheme(path), find_scheme(str(path))):
         assert (scheme.name, scheme.regions) == ("liver", {"organ": (1, 2), "tumour": (2,)})
-        assert (scheme.hausdorff, scheme.one_empty) == ("max_directed", 50)
-        assert scheme.both_empty == "nan"
+        rules = scheme.protocol
+        assert (rules.hausdorff, rules.one_empty, rules.both_empty) == ("max_directed", 50, "nan")
+
+
+def test_a_yaml_file_may_name_the_rules_of_a_challenge(tmp_path: Path):
+    path = tmp_path / "spots.yaml"
+    path.write_text("values: {1: spot}\nprotocol: brats2023-met\n")
+    assert find_scheme(path).protocol == PROTOCOLS["brats2023-met"]
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("value: {1: liver}", r"did you mean 'values'\?"),
-        ("values: {1: liver}\nhausdorf: pooled", r"did you mean 'hausdorff'\?"),
-        ("values: {1: liver}\none_empty: far", "one_empty"),
-        ("values: {1: liver}\none_empty: -1", "one_empty"),
-        ("values: {1: liver}\none_empty: .inf", "one_empty"),
-        ("values: {1: liver}\nboth_empty: diagonal", "both_empty"),
+        ("values: {1: liver}\nprotocol: {hausdorf: pooled}", r"did you mean 'hausdorff'\?"),
+        ("values: {1: liver}\nprotocol: {one_empty: far}", "one_empty"),
+        ("values: {1: liver}\nprotocol: {one_empty: -1}", "one_empty"),
+        ("values: {1: liver}\nprotocol: {one_empty: .inf}", "one_empty"),
+        ("values: {1: liver}\nprotocol: {both_empty: diagonal}", "both_empty"),
+        ("values: {1: liver}\nprotocol: brats", "no protocol 'brats'; known are whole, brats2015"),
         ("values: {1: liver}\nregions: {all: [1, 2]}", r"region 'all' holds \[2\]"),
         ("- 1\n- 2", "holds list, expected keys with values"),
         ("values: {1: liver", "is not YAML"),

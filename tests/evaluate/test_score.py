@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 
 import medseg3d
-from medseg3d.errors import ConfigError, GridError, LabelError
-from medseg3d.evaluate.schemes import Scheme, find_scheme
-from medseg3d.evaluate.score import Scores, score_case, score_cases, write_scores
-from medseg3d.evaluate.surface import hausdorff_mm
+from medseg3d.errors import ConfigError, FormatError, GridError, LabelError
+from medseg3d.evaluate.folder import score_cases
+from medseg3d.evaluate.protocols import PROTOCOLS, Protocol
+from medseg3d.evaluate.results import Scores, read_scores
+from medseg3d.evaluate.schemes import Scheme
+from medseg3d.evaluate.score import score_case
+from medseg3d.evaluate.surface import hausdorff_mm, normalized_surface_dice
+from medseg3d.evaluate.tables import write_scores
 from medseg3d.io.files import read_volume, write_volume
 from medseg3d.volume import Volume
 
@@ -43,12 +47,34 @@ class TestCase:
         scores = score_case(tumour(shift=1), tumour(), scheme="brats2023").to_dict()
         assert scores["scheme"] == "brats2023"
         assert [*scores["regions"]] == ["WT", "TC", "ET"]
-        assert scores["regions"]["WT"] == {
+        whole = scores["regions"]["WT"]
+        assert whole.pop("lesions") == [
+            {
+                "status": "tp",
+                "center_mm": pytest.approx([6.5, 2 * 6.5, 3 * 3.5]),
+                "reference_mm3": pytest.approx(144 * 6),
+                "predicted_mm3": pytest.approx(144 * 6),
+                "dice": pytest.approx(2 * 120 / 288),
+                "hd95": 1.0,
+            }
+        ]
+        assert whole == {
             "dice": pytest.approx(2 * 120 / 288),
             "hd95": 1.0,
+            "sensitivity": pytest.approx(120 / 144),
+            "specificity": pytest.approx((16 * 14 * 8 - 168) / (16 * 14 * 8 - 144)),
+            "lesion_dice": pytest.approx(2 * 120 / 288),
+            "lesion_hd95": 1.0,
+            "lesion_tp": 1,
+            "lesion_fp": 0,
+            "lesion_fn": 0,
             "reference_mm3": pytest.approx(144 * 6),
             "predicted_mm3": pytest.approx(144 * 6),
+            "tp_voxels": 120,
+            "fp_voxels": 24,
+            "fn_voxels": 24,
         }
+        assert [*whole][:9] == [*PROTOCOLS["brats2023-gli"].measures]
         assert scores["regions"]["ET"]["dice"] == pytest.approx(2 * 4 / 16)
         assert scores["regions"]["ET"] == scores["regions"]["TC"]
 
@@ -56,10 +82,14 @@ class TestCase:
         labels = {"name": "mine", "values": {2: "ED", 3: "ET"}}
         for definition in ("surfel", "pooled", "max_directed"):
             for in_voxels, spacing in ((False, SPACING), (True, (1.0, 1.0, 1.0))):
-                scheme = Scheme(**labels, hausdorff=definition, in_voxels=in_voxels)
-                score = score_case(tumour(shift=2), tumour(), scheme=scheme).regions["ED"]
+                protocol = Protocol(hausdorff=definition, in_voxels=in_voxels, tolerances=(1.5,))
+                scheme = Scheme(**labels, protocol=protocol)
+                score = score_case(tumour(shift=2), tumour(), scheme=scheme).regions["ED"].measures
                 masks = [v.array_CIJK[0] == 2 for v in (tumour(), tumour(shift=2))]
-                assert score.hd95 == hausdorff_mm(*masks, spacing, definition=definition)
+                assert score["hd95"] == hausdorff_mm(*masks, spacing, definition=definition)
+                assert score["nsd_1.5"] == normalized_surface_dice(
+                    *masks, spacing, tolerance_mm=1.5, definition="mean_fraction"
+                )
 
     @pytest.mark.parametrize(
         ("rules", "one", "both"),
@@ -71,19 +101,52 @@ class TestCase:
         ],
     )
     def test_empty_masks_follow_the_rules_of_the_scheme(self, rules, one, both):
-        scheme = Scheme(values={1: "a", 2: "b", 3: "c"}, **rules)
+        rules = Protocol(assd=True, tolerances=(1.0,), **rules)
+        scheme = Scheme(values={1: "a", 2: "b", 3: "c"}, protocol=rules)
         filled = volume((2, TUMOUR))
         for predicted, reference in ((volume(), filled), (filled, volume())):
             regions = score_case(predicted, reference, scheme=scheme).regions
-            assert regions["b"].dice == 0
-            assert regions["b"].hd95 == pytest.approx(one, nan_ok=True)
-            assert regions["a"].dice == 1
-            assert regions["a"].hd95 == pytest.approx(both, nan_ok=True)
+            filled_side, empty = regions["b"].measures, regions["a"].measures
+            assert (filled_side["dice"], filled_side["nsd_1.0"]) == (0, 0)
+            assert filled_side["hd95"] == pytest.approx(one, nan_ok=True)
+            assert filled_side["assd"] == pytest.approx(one, nan_ok=True)
+            assert (empty["dice"], empty["nsd_1.0"]) == (1, 1)
+            assert empty["hd95"] == pytest.approx(both, nan_ok=True)
+
+    def test_nan_and_skip_overrule_penalties(self):
+        labels = {"values": {1: "a", 2: "b", 3: "c"}}
+        missed = volume((2, TUMOUR)), volume((3, TUMOUR))
+        undefined = Scheme(**labels, protocol=Protocol(empty="nan", tolerances=(1.0,)))
+        regions = {r: s.measures for r, s in score_case(*missed, scheme=undefined).regions.items()}
+        for region in ("b", "c"):
+            assert regions[region]["dice"] == 0
+            assert math.isnan(regions[region]["hd95"])
+            assert math.isnan(regions[region]["nsd_1.0"])
+        assert math.isnan(regions["a"]["dice"])
+        skipping = Scheme(**labels, protocol=Protocol(empty="skip"))
+        regions = {r: s.measures for r, s in score_case(*missed, scheme=skipping).regions.items()}
+        for region in ("a", "b"):
+            assert all(math.isnan(number) for number in regions[region].values())
+        assert regions["c"]["hd95"] > 0
+
+    def test_masks_without_a_common_voxel_may_get_a_number_of_their_own(self):
+        scheme = Scheme(values={2: "b"}, protocol=Protocol(apart=373, tolerances=(9.0,)))
+        apart = volume((2, np.s_[4:6, 4:6, 4:6])), volume((2, np.s_[6:8, 4:6, 4:6]))
+        score = score_case(*apart, scheme=scheme).regions["b"].measures
+        assert (score["dice"], score["hd95"], score["nsd_9.0"]) == (0, 373, 0)
+
+    def test_a_tilted_header_of_32_bits_moves_no_distance_across_a_tolerance(self):
+        turn = np.array([[0.6, -0.8, 0, 0], [0.8, 0.6, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+        affine = (turn @ np.diag([0.5, 0.5, 0.5, 1])).astype(np.float32).astype(np.float64)
+        masks = (Volume(tumour(shift=n).array_CIJK, affine) for n in (1, 0))
+        straight = (Volume(tumour(shift=n).array_CIJK, np.diag([0.5] * 3 + [1])) for n in (1, 0))
+        tilted, expected = (score_case(*pair, scheme="brats2024-gli") for pair in (masks, straight))
+        assert tilted.regions["WT"].measures == pytest.approx(expected.regions["WT"].measures)
 
     def test_without_a_scheme_every_value_is_a_region(self):
         regions = score_case(volume((7, TUMOUR)), tumour()).regions
         assert [*regions] == ["label_2", "label_3", "label_7"]
-        assert regions["label_7"].dice == 0
+        assert regions["label_7"].measures["dice"] == 0
 
     def test_an_image_is_not_taken_for_a_label_map(self):
         image = Volume(np.arange(1000, dtype=np.uint16).reshape(1, 10, 10, 10), np.eye(4))
@@ -94,20 +157,21 @@ class TestCase:
         boxes = np.s_[6:8, 6:8, 3:4], np.s_[2:12, 2:12, 3:4]
         flat = [Volume(v.array_CIJK[..., 3:4], v.affine) for v in (volume((2, b)) for b in boxes)]
         masks = [v.array_CIJK[0] > 0 for v in flat]
-        scheme = Scheme(values={2: "ED"}, hausdorff="pooled")
+        scheme = Scheme(values={2: "ED"}, protocol=Protocol(hausdorff="pooled"))
         contours = [mask[:, :, 0] for mask in masks]
         far = hausdorff_mm(*contours, SPACING[:2], definition="pooled")
-        assert score_case(*flat, scheme=scheme).regions["ED"].hd95 == far
+        assert score_case(*flat, scheme=scheme).regions["ED"].measures["hd95"] == far
         assert hausdorff_mm(*masks, SPACING, definition="pooled") != far
 
     def test_numbers_next_to_integers_count_as_them(self):
         scaled = volume((0.99999997, TUMOUR), dtype=np.float32)
-        assert score_case(scaled, volume((1, TUMOUR))).regions["label_1"].dice == 1
+        assert score_case(scaled, volume((1, TUMOUR))).regions["label_1"].measures["dice"] == 1
 
     def test_it_prints_as_a_table(self):
         lines = str(score_case(tumour(shift=1), tumour(), scheme="brats2023")).splitlines()
-        assert lines[0].split() == ["brats2023", "dice", "hd95", "reference_mm3", "predicted_mm3"]
-        assert lines[1].split() == ["WT", "0.8333", "1.0000", "864.0000", "864.0000"]
+        assert lines[0].split()[:3] == ["brats2023", "dice", "hd95"]
+        assert lines[0].split()[-2:] == ["reference_mm3", "predicted_mm3"]
+        assert lines[1].split()[:3] == ["WT", "0.8333", "1.0000"]
         assert len({len(line) for line in lines}) == 1
 
     def test_another_grid_is_refused(self):
@@ -129,7 +193,7 @@ class TestCase:
     def test_a_real_reference_agrees_with_itself(self, brats: Path, scheme):
         reference = read_volume(brats / "brats_2013_pat0001_1" / "OTMultiClass.nii.gz")
         for score in score_case(reference, reference, scheme=scheme).regions.values():
-            assert (score.dice, score.hd95) == (1, 0)
+            assert (score.measures["dice"], score.measures["hd95"]) == (1, 0)
             assert score.reference_mm3 == score.predicted_mm3 > 0
 
 
@@ -173,7 +237,8 @@ class TestFolder:
         by_case = {result.pair.case: result.score for result in scores.cases}
         assert [case for case, score in by_case.items() if not score] == ["unknown"]
         for case in ("broken", "foreign", "grid", "missing"):
-            assert {(s.dice, s.hd95) for s in by_case[case].regions.values()} == {(0, 374)}
+            regions = [score.measures for score in by_case[case].regions.values()]
+            assert {(measures["dice"], measures["hd95"]) for measures in regions} == {(0, 374)}
 
     def test_a_broken_reference_cannot_be_scored(self, folders: tuple[Path, Path]):
         (folders[1] / "good.nii.gz").write_bytes(b"")
@@ -188,8 +253,7 @@ class TestFolder:
         assert summary["hd95"].mean == pytest.approx((1 + 4 * 374) / 5)
 
     def test_undefined_distances_are_counted(self, folders: tuple[Path, Path]):
-        scheme = find_scheme("brats2023").model_copy(update={"one_empty": "nan"})
-        summary = score_cases(*folders, scheme=scheme).summary()["WT"]["hd95"]
+        summary = score_cases(*folders, scheme="brats2023", empty="nan").summary()["WT"]["hd95"]
         assert (summary.mean, summary.n, summary.undefined) == (1, 1, 4)
 
     def test_processes_give_the_same_result(self, folders: tuple[Path, Path], scores: Scores):
@@ -224,8 +288,11 @@ class TestFolder:
             score_cases(*folders, reference_pattern="{case}/seg.nii.gz")
 
     def test_it_prints_policy_summary_and_number_of_failures(self, scores: Scores):
-        first, head, *rows, last = str(scores).splitlines()
-        assert first == f"brats2023: {scores.scheme.policy}"
+        text = str(scores)
+        first, *lines, last = text.splitlines()
+        assert first == "brats2023"
+        assert all(said in text for said in scores.scheme.policy.split("; "))
+        head, *rows = lines[next(n for n, line in enumerate(lines) if line[:6] == "region") :]
         assert head.split() == [
             "region", "measure", "mean", "sd", "median", "low", "high", "n", "undefined"
         ]  # fmt: skip
@@ -242,8 +309,8 @@ class TestFolder:
         )
         assert [result.status for result in scores.cases] == ["failed", "scored", "failed"]
         for region, score in scores.cases[1].score.regions.items():
-            assert 0.5 < score.dice < 1, region
-            assert score.hd95 == 2, region
+            assert 0.5 < score.measures["dice"] < 1, region
+            assert score.measures["hd95"] == 2, region
 
 
 class TestFiles:
@@ -276,12 +343,13 @@ class TestFiles:
             [*csv.DictReader((tmp_path / name).read_text().splitlines())]
             for name in ("scores.csv", "scores_wide.csv")
         )
-        assert len(long) == 5 * 3 * 4 + 1
+        measures = PROTOCOLS["brats2023-gli"].measures
+        assert len(long) == 5 * 3 * (len(measures) + 5) + 1
         [dice] = [
             float(row["value"]) for row in long
             if (row["case"], row["region"], row["measure"]) == ("good", "WT", "dice")
         ]  # fmt: skip
-        assert dice == scores.cases[2].score.regions["WT"].dice
+        assert dice == scores.cases[2].score.regions["WT"].measures["dice"]
         assert [row["case"] for row in wide] == [result.pair.case for result in scores.cases]
         assert float(wide[2]["WT_dice"]) == dice
         assert (wide[2]["status"], wide[2]["reason"]) == ("scored", "")
@@ -291,7 +359,7 @@ class TestFiles:
             assert reasons == {r.pair.case: r.reason or "" for r in scores.cases}
 
     def test_undefined_is_null_in_json_and_nan_in_tables(self, tmp_path: Path, folders):
-        scheme = Scheme(values={2: "ED", 3: "ET"}, one_empty="nan")
+        scheme = Scheme(values={2: "ED", 3: "ET"}, protocol=Protocol(one_empty="nan"))
         write_scores(score_cases(*folders, scheme=scheme), tmp_path)
         document = json.loads((tmp_path / "scores.json").read_text())
         assert document["cases"][4]["regions"]["ET"]["hd95"] is None
@@ -302,10 +370,51 @@ class TestFiles:
         for folder in ("first", "second"):
             write_scores(scores, tmp_path / folder)
         names = {path.name for path in (tmp_path / "first").iterdir()}
-        assert names == {"scores.json", "scores.csv", "scores_wide.csv"}
+        assert names == {"scores.json", "scores.csv", "scores_wide.csv", "lesions.csv"}
         for name in names:
             first, second = (tmp_path / folder / name for folder in ("first", "second"))
             assert first.read_bytes() == second.read_bytes()
+
+    def test_every_lesion_has_a_row(self, scores: Scores, tmp_path: Path):
+        write_scores(scores, tmp_path)
+        rows = [*csv.DictReader((tmp_path / "lesions.csv").read_text().splitlines())]
+        assert len(rows) == 5 * 3
+        by_name = {(row["case"], row["region"]): row for row in rows}
+        found, missed = by_name["good", "WT"], by_name["missing", "WT"]
+        assert (found["lesion"], found["status"], found["center_mm_x"]) == ("1", "tp", "6.5")
+        assert float(found["dice"]) == pytest.approx(240 / 288)
+        assert (missed["status"], missed["dice"], missed["hd95"]) == ("fn", "0.0", "374.0")
+
+    def test_what_was_written_is_read_again(self, scores: Scores, tmp_path: Path):
+        write_scores(scores, tmp_path)
+        again = read_scores(tmp_path)
+        assert again == read_scores(tmp_path / "scores.json")
+        assert again.to_dict() == scores.to_dict()
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("{", "Expecting property name"),
+            ("[]", "not as medseg3d writes it"),
+            ("{}", "'labels' is missing"),
+            ('{"labels": {}, "cases": []}', "labels: Field required"),
+            ('{"labels": {"values": {"1": "a"}}, "cases": [{}]}', "'predicted' is missing"),
+            (
+                '{"labels": {"values": {"1": "a"}}, "cases": [{"case": "c", "predicted": null, '
+                '"reference": null, "reason": null, "regions": {"a": {"reference_mm3": 0.0, '
+                '"predicted_mm3": 0.0, "tp_voxels": 0, "fp_voxels": 0, "fn_voxels": 0}}}]}',
+                "case 'c', a: dice, hd95",
+            ),
+        ],
+    )
+    def test_foreign_scores_are_refused(self, tmp_path: Path, text, said):
+        (tmp_path / "scores.json").write_text(text)
+        with pytest.raises(FormatError, match=said):
+            read_scores(tmp_path)
+
+    def test_scores_that_are_not_there_are_refused(self, tmp_path: Path):
+        with pytest.raises(FormatError, match=r"scores\.json' cannot be read: No such file"):
+            read_scores(tmp_path)
 
     def test_a_folder_that_cannot_be_written_is_refused(self, scores: Scores, tmp_path: Path):
         (tmp_path / "file").touch()
@@ -316,7 +425,7 @@ class TestFiles:
 
 
 def test_scoring_starts_without_torch_and_without_scipys_image_routines():
-    code = "import sys, medseg3d.evaluate.score; print(*sys.modules)"
+    code = "import sys, medseg3d.evaluate.folder; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

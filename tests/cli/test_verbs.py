@@ -3,17 +3,16 @@
 import csv
 import gzip
 import json
-import logging
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from medseg3d.cli import app, main
+from medseg3d.cli import app
 from medseg3d.config.network import UNetPlusPlusConfig
 from medseg3d.io.files import read_label_map, read_volume, write_volume
 from medseg3d.nets.bundle import Bundle, build_recipe_net, save_bundle
@@ -21,57 +20,7 @@ from medseg3d.volume import Volume
 
 AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])
 ONE_AND_FOUR = "name: one-and-four\nvalues: {1: one, 4: four}\n"
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a command left: exit code and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Give a function that runs the command line in this process."""
-    log = logging.getLogger("medseg3d")
-
-    def call(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["medseg3d", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stopped:
-            code = int(stopped.code or 0)
-        printed = capsys.readouterr()
-        return Ended(code, printed.out, " ".join(printed.err.split()))
-
-    handlers = [*log.handlers]
-    yield call
-    log.handlers[:] = handlers
-
-
-@pytest.fixture
-def model(tmp_path: Path, build_bundle: Callable[..., Bundle]) -> Path:
-    """Give the file of a small untrained model of one channel."""
-    save_bundle(build_bundle("t1"), tmp_path / "model.safetensors")
-    return tmp_path / "model.safetensors"
-
-
-@pytest.fixture
-def scans(tmp_path: Path) -> Path:
-    """Give a folder of two scans."""
-    folder = tmp_path / "scans"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for name in ("a", "b"):
-        image = rng.normal(100, 20, size=(1, 20, 24, 9)).astype(np.int16)
-        write_volume(Volume(image, AFFINE), folder / f"{name}.nii.gz")
-    return folder
+Run = Callable[..., Any]
 
 
 def test_scans_are_segmented_scored_and_reported(
@@ -158,7 +107,7 @@ def test_brats_references_score_perfectly_against_themselves(
 def test_hippocampus_is_checked_without_a_fault(
     run: Run, hippocampus: Path, tmp_path: Path
 ) -> None:
-    config = Path(__file__).parents[1] / "configs" / "hippocampus.yaml"
+    config = Path(__file__).parents[2] / "configs" / "hippocampus.yaml"
 
     ended = run("check", config, "--set", f"data.folder={hippocampus}")
 
@@ -361,7 +310,8 @@ def test_the_table_of_a_training_feeds_predict_and_evaluate(
 
 
 @pytest.mark.parametrize(
-    "verb", ["demo", "check", "train", "predict", "evaluate", "report", "prune", "info"]
+    "verb",
+    ["demo", "check", "info", "train", "predict", "prune", "evaluate", "compare", "report"],
 )
 def test_every_verb_shows_help_with_an_example(run: Run, verb: str) -> None:
     ended = run(verb, "--help")

@@ -1,0 +1,100 @@
+"""What is done with a network."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medseg3d.cli.entry import NO_SETTINGS, Json, Out, Set, app
+from medseg3d.console import (
+    print_facts,
+    print_json,
+    print_text,
+    progress_bars,
+    say,
+    say_error,
+    show_event,
+)
+
+INPUT = "Files (one per channel, or one per case), folders of cases, or a CSV."
+RUN = "Folder of the run; runs/NAME-OF-THE-YAML if left out."
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="The YAML of a run.")],
+    out: Annotated[Path | None, typer.Option("--out", help=RUN)] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was cut off.")
+    ] = False,
+    settings: Set = NO_SETTINGS,
+    json: Json = False,
+) -> None:
+    """Train a network; OUT/model.safetensors is the bundle to predict with.
+
+    Example: `medseg3d train configs/hippocampus.yaml --out runs/hippocampus --set train.seed=1`
+    """
+    from medseg3d.config.load import load_config
+    from medseg3d.train.trainer import train_run
+
+    run = load_config(config, settings)
+    out = out or Path("runs") / config.stem
+    with progress_bars() as progress:
+        trained = train_run(run, out, resume=resume, watch=show_event, progress=progress)
+    if json:
+        print_json({"model": str(trained.model), **trained.scores.to_dict()})
+    else:
+        print_text(str(trained.scores))
+        print_facts({"model": trained.model, "scores": out / "validation"})
+    raise typer.Exit(1 if trained.scores.failed else 0)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A bundle, as `train` writes it.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help=INPUT)],
+    out: Out,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results.")] = False,
+    settings: Set = NO_SETTINGS,
+    json: Json = False,
+) -> None:
+    """Segment cases; each label map lies on exactly the grid of its images.
+
+    Example: `medseg3d predict model.safetensors scans/ --out results`
+    """
+    from medseg3d.predict.case import predict_inputs
+
+    with progress_bars() as progress:
+        done = []
+        for case in predict_inputs(
+            model, inputs, out, settings=settings, overwrite=overwrite, progress=progress
+        ):
+            done.append(case)
+            if case.reason:
+                say_error(f"case '{case.id}': {case.reason}")
+    failed = [case for case in done if case.reason]
+    if json:
+        print_json(done)
+    else:
+        say(f"{len(done) - len(failed)} of {len(done)} cases segmented into '{out}'")
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def prune(
+    model: Annotated[Path, typer.Argument(help="A bundle of a nested network (UNet++).")],
+    out: Annotated[Path, typer.Option("--out", help="The smaller bundle.")],
+    depth: Annotated[int, typer.Option("--depth", help="Head to keep, 1 the shallowest.")],
+) -> None:
+    """Cut a UNet++ to the part that predicts at a depth; its predictions stay the same.
+
+    Example: `medseg3d prune model.safetensors --depth 2 --out small.safetensors`
+    """
+    from medseg3d.deploy.prune import prune_bundle
+    from medseg3d.nets.bundle import load_bundle, save_bundle
+
+    bundle = load_bundle(model)
+    pruned = prune_bundle(bundle, depth=depth)
+    save_bundle(pruned, out)
+    counts = [sum(p.numel() for p in b.net.parameters()) for b in (bundle, pruned)]
+    print_facts({"model": out, "parameters": f"{counts[1]:,} of {counts[0]:,}"})

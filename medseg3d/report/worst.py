@@ -1,0 +1,91 @@
+"""The worst cases, drawn; what cannot be drawn is shown with the reason."""
+
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import inf, isnan
+from pathlib import Path
+from typing import Final
+
+from medseg3d.data.cases import Case
+from medseg3d.errors import FormatError, MedSegError
+from medseg3d.evaluate.results import CaseResult, Scores
+from medseg3d.io.files import read_volume
+from medseg3d.report.measures import deciding_measures, mean_over_regions
+from medseg3d.report.overlay import Side, clearest_channel, draw_overlay
+from medseg3d.volume import Volume
+
+NUM_WORST: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A case's slices as base64, with the channel behind the outlines; or the reason for none."""
+
+    case: CaseResult
+    channel: str | None = None
+    webp: str | None = None
+    reason: str | None = None
+
+
+def order_cases(scores: Scores) -> list[CaseResult]:
+    """Order cases from the worst to the best, by name where they are equal.
+
+    What decides is the mean over the regions of the Dice in `deciding_measures`. Cases without a
+    score come first; cases with nothing in them to score come last.
+    """
+    dice, _ = deciding_measures(scores.scheme.protocol)
+
+    def place(case: CaseResult) -> tuple[float, str]:
+        mean = mean_over_regions(case, dice.name)
+        undefined = inf if case.score else -inf
+        return undefined if isnan(mean) else mean, case.pair.case
+
+    return sorted(scores.cases, key=place)
+
+
+def draw_worst(scores: Scores, images: Mapping[str, Case]) -> Iterator[Picture]:
+    """Draw the worst cases with a score, all over one channel: what shows the first best."""
+    channel: str | None = None
+    for case in [case for case in order_cases(scores) if case.score][:NUM_WORST]:
+        try:
+            paths = _images_of(case, images)
+            label_maps = _read_label_maps(case)
+            channel = channel or _choose_channel(paths, label_maps)
+            image = _read_image(paths[channel]) if channel in paths else None
+            webp = draw_overlay(image, label_maps, labels=scores.scheme)
+        except (MedSegError, OSError) as error:
+            yield Picture(case, reason=str(error))
+        else:
+            yield Picture(case, channel if image else None, base64.b64encode(webp).decode())
+
+
+def _images_of(case: CaseResult, images: Mapping[str, Case]) -> dict[str, Path]:
+    """Find a case's images; a case of the same name with another reference is somebody else."""
+    named = images.get(case.pair.case)
+    if named is None or (named.reference and named.reference.resolve() != case.pair.reference):
+        return {}
+    return named.images
+
+
+def _read_label_maps(case: CaseResult) -> dict[Side, Volume]:
+    """Read what was scored; of a failed case the reference alone."""
+    sides: dict[Side, Path | None] = {
+        "reference": case.pair.reference,
+        "predicted": None if case.reason else case.pair.predicted,
+    }
+    label_maps = {side: read_volume(path) for side, path in sides.items() if path}
+    if not label_maps:
+        raise FormatError("the scores name no label map of this case; evaluate files to see it")
+    return label_maps
+
+
+def _choose_channel(paths: Mapping[str, Path], label_maps: Mapping[Side, Volume]) -> str | None:
+    if not paths:
+        return None
+    channels = {name: _read_image(path) for name, path in paths.items()}
+    return clearest_channel(channels, next(iter(label_maps.values())))
+
+
+def _read_image(path: Path) -> Volume:
+    return read_volume(path, nonfinite="zero")
