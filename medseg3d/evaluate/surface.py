@@ -1,32 +1,58 @@
-"""How far apart the surfaces of two masks lie, in the three definitions that share a name.
+"""How far apart the surfaces of two masks lie, and how much of them is within a tolerance.
 
-surfel        elements between voxels, each by its area; the greater of the two directed percentiles
-pooled        voxels that touch the outside with a face; one percentile over both directions
-max_directed  the same voxels; the greater of the two directed percentiles
-
-google-deepmind/surface-distance and BraTS 2023 to 2025 mean `surfel`, medpy and BraTS until 2022
-`pooled`, MONAI and MetricsReloaded `max_directed`. Outside the array everything is background.
+Hausdorff distance, three definitions that share the name:
+  surfel        elements between voxels, each by its area; the greater of the two directed
+                percentiles: google-deepmind/surface-distance, BraTS 2023 to 2025
+  pooled        border voxels, which have a face to the outside; one percentile over both
+                directions: medpy, panoptica, BraTS until 2022 and from 2026
+  max_directed  border voxels; the greater of the two directed percentiles: MONAI, MetricsReloaded
+Normalized surface Dice (NSD), likewise:
+  surfel         share of the area of both surfaces: google-deepmind/surface-distance
+  pooled_count   share of the border voxels of both: MONAI
+  mean_fraction  mean of the two shares of border voxels: nnU-Net, panoptica, BraTS from 2024
+Masks are 2D or 3D, with one spacing per axis; outside the array everything is background.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
-import scipy
-from jaxtyping import Bool, Float64, UInt8
 
-from medseg3d.errors import ConfigError, GridError
-from medseg3d.evaluate.overlap import Mask, paired_masks
-from medseg3d.evaluate.surfels import surfel_areas, surfel_codes
+from medseg3d.errors import ConfigError
+from medseg3d.evaluate.distances import SURFACES, Pair, measure_surfaces
+from medseg3d.evaluate.overlap import Mask
+
+Found = TypeVar("Found")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Directed:
-    """From each element of one surface the distance to the other, and the element's weight."""
+class SurfaceScores(NamedTuple):
+    """What is read from one search."""
 
-    distances_mm: Float64[np.ndarray, "N"]
-    weights: Float64[np.ndarray, "N"]
+    hausdorff_mm: float
+    nsd: tuple[float, ...]
+    """One for each tolerance."""
+
+
+class AverageSurfaceDistance(NamedTuple):
+    """The mean distance in mm from one surface to the other."""
+
+    reference_to_predicted: float
+    predicted_to_reference: float
+    pooled: float
+    """One mean over the elements of both surfaces: the ASSD of medpy and MONAI."""
+
+    @property
+    def symmetric(self) -> float:
+        """The mean of the two directions: the ASSD of panoptica."""
+        return (self.reference_to_predicted + self.predicted_to_reference) / 2
+
+
+class SurfaceOverlap(NamedTuple):
+    """The share of each surface's area that lies within a tolerance of the other surface."""
+
+    reference: float
+    predicted: float
 
 
 def hausdorff_mm(
@@ -39,111 +65,185 @@ def hausdorff_mm(
 ) -> float:
     """Measure the distance within which `percent` of the surfaces lie; 100 is the farthest point.
 
-    2D or 3D, one spacing per axis. Two empty masks are 0 apart and an empty one is infinitely far
-    from any other; the number that a challenge puts there belongs to its scheme.
+    Two empty masks are 0 apart and an empty one is infinitely far from any other; the number that
+    a challenge puts there belongs to its scheme.
 
     Raises:
         GridError: the shapes differ, or they and the spacing are not both 2D or both 3D.
         LabelError: an array is no mask.
         ConfigError: no such definition, or no such percentile.
     """
-    if definition not in PERCENTILES or not 0 <= percent <= 100:
-        raise ConfigError(
-            f"no {percent}th percentile by definition '{definition}'; there are 0 to 100 of "
-            f"{', '.join(PERCENTILES)}"
-        )
-    reference, predicted = paired_masks(reference, predicted)
-    if not (reference.any() and predicted.any()):
-        return float("inf") if reference.any() or predicted.any() else 0.0
-    directed = surface_distances(reference, predicted, spacing_mm, definition=definition)
-    return PERCENTILES[definition](*directed, percent)
+    return surface_scores(
+        reference, predicted, spacing_mm, definition=definition, percent=percent
+    ).hausdorff_mm
 
 
-def surface_distances(
-    reference: Mask, predicted: Mask, spacing_mm: Sequence[float], *, definition: str
-) -> tuple[Directed, Directed]:
-    """Measure from the reference's surface to the predicted one, and back; neither mask is empty.
+def normalized_surface_dice(
+    reference: Mask,
+    predicted: Mask,
+    spacing_mm: Sequence[float],
+    *,
+    tolerance_mm: float,
+    definition: str = "surfel",
+) -> float:
+    """Measure the share of both surfaces that is at most `tolerance_mm` away from the other.
 
-    `definition` is a key of `SURFACES`.
+    Two empty masks have no surface to share: nan; as `mean_fraction` 1. An empty mask shares
+    nothing with any other: 0.
 
     Raises:
         GridError: the shapes differ, or they and the spacing are not both 2D or both 3D.
         LabelError: an array is no mask.
+        ConfigError: no such definition, or a negative tolerance.
     """
-    reference, predicted = paired_masks(reference, predicted)
-    spacing = np.array(spacing_mm, dtype=np.float64)
-    axes = reference.ndim
-    if axes not in (2, 3) or spacing.shape != (axes,) or not (spacing > 0).all():
-        raise GridError(
-            f"masks of shape {reference.shape} with spacing {tuple(spacing_mm)}: a surface needs "
-            "two or three axes and one positive spacing for each"
-        )
-    box = _joint_box(reference | predicted)
-    there, back = (SURFACES[definition](mask[box]) for mask in (reference, predicted))
-    areas = surfel_areas(spacing) if definition == "surfel" else np.ones(2)
-    return _directed(there, back, spacing, areas), _directed(back, there, spacing, areas)
-
-
-def _directed(
-    start: UInt8[np.ndarray, "..."],
-    goal: UInt8[np.ndarray, "..."],
-    spacing_mm: Float64[np.ndarray, "axes"],
-    areas: Float64[np.ndarray, "codes"],
-) -> Directed:
-    """Measure from the elements of one surface; both are arrays of codes, 0 off the surface.
-
-    Distances come from whole index steps in float64: single precision moves them past tolerances.
-    """
-    nearest = scipy.ndimage.distance_transform_edt(
-        goal == 0, sampling=spacing_mm, return_distances=False, return_indices=True
+    surface, share = _find(NSD, definition, what="NSD")
+    _require_tolerances([tolerance_mm])
+    pair = measure_surfaces(
+        reference, predicted, spacing_mm, surface=surface, percent=0.0, reach_mm=tolerance_mm
     )
-    elements = np.nonzero(start)
-    steps = np.stack([n[elements] - e for n, e in zip(nearest, elements, strict=True)], axis=-1)
-    return Directed(np.sqrt(((steps * spacing_mm) ** 2).sum(axis=-1)), areas[start[elements]])
+    return share(pair, tolerance_mm)
 
 
-def _border_voxels(mask: Bool[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
-    """Mark the voxels of a mask that have a face in common with the outside."""
-    return (mask & ~scipy.ndimage.binary_erosion(mask)).astype(np.uint8)
+def surface_scores(
+    reference: Mask,
+    predicted: Mask,
+    spacing_mm: Sequence[float],
+    *,
+    definition: str = "surfel",
+    percent: float = 95.0,
+    nsd_definition: str = "surfel",
+    tolerances_mm: Sequence[float] = (),
+) -> SurfaceScores:
+    """Measure a Hausdorff distance, and an NSD for each tolerance, with as few searches as can be.
+
+    The numbers are those of `hausdorff_mm` and `normalized_surface_dice`, for empty masks too.
+
+    Raises:
+        GridError: the shapes differ, or they and the spacing are not both 2D or both 3D.
+        LabelError: an array is no mask.
+        ConfigError: no such definition or percentile, or a negative tolerance.
+    """
+    surface, hausdorff = _find(HAUSDORFF, definition, what="Hausdorff distance")
+    nsd_surface, share = _find(NSD, nsd_definition, what="NSD")
+    if not 0 <= percent <= 100:
+        raise ConfigError(f"no {percent}th percentile; there are 0 to 100")
+    _require_tolerances(tolerances_mm)
+    reach_mm = max(tolerances_mm, default=0.0)
+    measure = partial(measure_surfaces, reference, predicted, spacing_mm, reach_mm=reach_mm)
+    pair = nsd_pair = measure(surface=surface, percent=percent if surface == "surfel" else 100.0)
+    if tolerances_mm and nsd_surface != surface:
+        nsd_pair = measure(surface=nsd_surface, percent=0.0)
+    return SurfaceScores(
+        hausdorff(pair, percent), tuple(share(nsd_pair, tolerance) for tolerance in tolerances_mm)
+    )
 
 
-def _joint_box(mask: Bool[np.ndarray, "..."]) -> tuple[slice, ...]:
-    """Find the smallest box around a mask that is not empty."""
-    axes = {*range(mask.ndim)}
-    hits = [np.flatnonzero(mask.any(axis=tuple(axes - {axis}))) for axis in axes]
-    return tuple(slice(int(hit[0]), int(hit[-1]) + 1) for hit in hits)
+def average_surface_distance_mm(
+    reference: Mask,
+    predicted: Mask,
+    spacing_mm: Sequence[float],
+    *,
+    definition: str = "surfel",
+) -> AverageSurfaceDistance:
+    """Average the distances from each surface to the other.
+
+    `definition` is that of the surface, a key of `SURFACES`: by area over a `surfel` surface, or
+    over the voxels of a `border`. To an empty mask it is infinitely far, and from one nan.
+
+    Raises:
+        GridError: the shapes differ, or they and the spacing are not both 2D or both 3D.
+        LabelError: an array is no mask.
+        ConfigError: no such definition.
+    """
+    _find(SURFACES, definition, what="surface")
+    there, back = measure_surfaces(reference, predicted, spacing_mm, surface=definition)
+    return AverageSurfaceDistance(
+        _ratio(there.weighted_mm(), there.weight),
+        _ratio(back.weighted_mm(), back.weight),
+        _ratio(there.weighted_mm() + back.weighted_mm(), there.weight + back.weight),
+    )
 
 
-def _greater_by_area(there: Directed, back: Directed, percent: float) -> float:
-    return max(_percentile_by_area(there, percent), _percentile_by_area(back, percent))
+def surface_overlap(
+    reference: Mask, predicted: Mask, spacing_mm: Sequence[float], *, tolerance_mm: float
+) -> SurfaceOverlap:
+    """Measure how much of each surface's area is at most `tolerance_mm` away from the other.
+
+    Of an empty mask it is nan, and 0 of any other that is compared with an empty one.
+
+    Raises:
+        GridError: the shapes differ, or they and the spacing are not both 2D or both 3D.
+        LabelError: an array is no mask.
+        ConfigError: the tolerance is negative.
+    """
+    _require_tolerances([tolerance_mm])
+    pair = measure_surfaces(
+        reference, predicted, spacing_mm, surface="surfel", percent=0.0, reach_mm=tolerance_mm
+    )
+    return SurfaceOverlap(*(_ratio(d.weight_within(tolerance_mm), d.weight) for d in pair))
 
 
-def _percentile_by_area(directed: Directed, percent: float) -> float:
-    """Give the first distance up to which the share of area is reached; nothing is interpolated."""
-    order = np.lexsort((directed.weights, directed.distances_mm))
-    areas = directed.weights[order]
-    rank = int(np.searchsorted(np.cumsum(areas) / np.sum(areas), percent / 100))
-    return float(directed.distances_mm[order[min(rank, len(order) - 1)]])
+def _greater(pair: Pair, percent: float) -> float:
+    return _unless_empty(pair, lambda: max(d.percentile_mm(percent) for d in pair))
 
 
-def _pooled(there: Directed, back: Directed, percent: float) -> float:
-    return float(np.percentile(np.concatenate([there.distances_mm, back.distances_mm]), percent))
+def _pooled_interpolated(pair: Pair, percent: float) -> float:
+    distances = np.concatenate([directed.distances_mm for directed in pair])
+    return _unless_empty(pair, lambda: float(np.percentile(distances, percent)))
 
 
-def _greater(there: Directed, back: Directed, percent: float) -> float:
-    return float(max(np.percentile(d.distances_mm, percent) for d in (there, back)))
+def _greater_interpolated(pair: Pair, percent: float) -> float:
+    return _unless_empty(
+        pair, lambda: max(float(np.percentile(d.distances_mm, percent)) for d in pair)
+    )
 
 
-SURFACES: Final[dict[str, Callable[[Bool[np.ndarray, "..."]], UInt8[np.ndarray, "..."]]]] = {
-    "surfel": surfel_codes,
-    "pooled": _border_voxels,
-    "max_directed": _border_voxels,
+def _unless_empty(pair: Pair, distance: Callable[[], float]) -> float:
+    filled = [directed.weights.size > 0 for directed in pair]
+    return distance() if all(filled) else float("inf") if any(filled) else 0.0
+
+
+def _share_of_both(pair: Pair, tolerance_mm: float) -> float:
+    there, back = pair
+    within = there.weight_within(tolerance_mm) + back.weight_within(tolerance_mm)
+    return _ratio(within, there.weight + back.weight)
+
+
+def _mean_of_shares(pair: Pair, tolerance_mm: float) -> float:
+    """Average the shares; an addend against division by nought, as in the original, stays."""
+    filled = [directed.weights.size > 0 for directed in pair]
+    if not all(filled):
+        return 0.0 if any(filled) else 1.0
+    there, back = (d.weight_within(tolerance_mm) / d.weight for d in pair)
+    return (there + back) / (2 + 1e-8)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else float("nan")
+
+
+HAUSDORFF: Final[dict[str, tuple[str, Callable[[Pair, float], float]]]] = {
+    "surfel": ("surfel", _greater),
+    "pooled": ("border", _pooled_interpolated),
+    "max_directed": ("border", _greater_interpolated),
 }
-"""Definition -> codes of the surface's elements in place, 0 elsewhere."""
+"""Definition -> the surface, and one number from both directions and a percentile."""
 
-PERCENTILES: Final[dict[str, Callable[[Directed, Directed, float], float]]] = {
-    "surfel": _greater_by_area,
-    "pooled": _pooled,
-    "max_directed": _greater,
+NSD: Final[dict[str, tuple[str, Callable[[Pair, float], float]]]] = {
+    "surfel": ("surfel", _share_of_both),
+    "pooled_count": ("border", _share_of_both),
+    "mean_fraction": ("border", _mean_of_shares),
 }
-"""Definition -> one number from both directions."""
+"""Definition -> the surface, and one number from both directions and a tolerance in mm."""
+
+
+def _find(table: Mapping[str, Found], name: str, *, what: str) -> Found:
+    if name not in table:
+        raise ConfigError(f"no {what} by definition '{name}'; there are {', '.join(table)}")
+    return table[name]
+
+
+def _require_tolerances(tolerances_mm: Sequence[float]) -> None:
+    for tolerance in tolerances_mm:
+        if not tolerance >= 0:
+            raise ConfigError(f"a tolerance of {tolerance} mm; it is 0 mm or more")

@@ -8,13 +8,13 @@ Marching Cubes, SIGGRAPH 1987).
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, lru_cache
 from itertools import product
 from typing import Final, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float64, UInt8
+from jaxtyping import Float64, UInt8
 
 Point: TypeAlias = tuple[float, ...]
 
@@ -22,23 +22,37 @@ MOST_FACETS: Final = 4
 """No patch needs more triangles (3D) or segments (2D)."""
 
 
-def surfel_codes(mask: Bool[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
+def surfel_codes(
+    mask: UInt8[np.ndarray, "places"], strides: Sequence[int]
+) -> UInt8[np.ndarray, "places"]:
     """Number the neighbourhoods that the surface runs through; 0 elsewhere.
 
-    Neighbourhood n along an axis joins voxels n - 1 and n, so that each axis grows by one; outside
-    the array is background. Bits fall from the corner of lowest indices, last axis fastest.
+    `mask` is an array of 0 and 1 in one row, with a free voxel behind each axis; it is overwritten.
+    `strides` lead to the next voxel along each axis. Neighbourhood n joins voxels n - 1 and n, and
+    bits fall from the corner of lowest indices, last axis fastest.
     """
-    codes = np.pad(mask, 1).astype(np.uint8)
-    for bits, axis in zip((1, 2, 4), reversed(range(mask.ndim)), strict=False):
-        along = np.swapaxes(codes, axis, 0)
-        codes = np.swapaxes(along[:-1] << np.uint8(bits) | along[1:], axis, 0)
-    codes[codes == 2**2**mask.ndim - 1] = 0
-    return codes
+    for shift, stride in zip((2, 4, 16), reversed(strides), strict=False):
+        mask[stride:] |= mask[:-stride] * np.uint8(shift)  # NumPy shifts bytes one by one
+    mask *= mask != 2**2 ** len(strides) - 1
+    return mask
 
 
-def surfel_areas(spacing_mm: Float64[np.ndarray, "axes"]) -> Float64[np.ndarray, "codes"]:
+def border_codes(
+    mask: UInt8[np.ndarray, "places"], strides: Sequence[int]
+) -> UInt8[np.ndarray, "places"]:
+    """Mark the voxels of a mask, laid out as for `surfel_codes`, with a face to the outside: 1."""
+    inner = mask.copy()
+    for stride in strides:
+        inner[stride:] &= mask[:-stride]
+        inner[:-stride] &= mask[stride:]
+        inner[:stride] = 0
+    return mask ^ inner
+
+
+@lru_cache(maxsize=32)
+def surfel_areas(spacing_mm: tuple[float, ...]) -> Float64[np.ndarray, "codes"]:
     """Give the area in mm² of the surface in each neighbourhood; in 2D its length in mm."""
-    faces_mm2 = np.prod(spacing_mm) / spacing_mm
+    faces_mm2 = [math.prod(spacing_mm[:a] + spacing_mm[a + 1 :]) for a in range(len(spacing_mm))]
     areas_mm2 = np.linalg.norm(_facets(len(spacing_mm)) * faces_mm2, axis=-1)
     return np.asarray(areas_mm2.sum(axis=-1))
 

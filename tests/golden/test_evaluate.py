@@ -8,7 +8,8 @@ import pytest
 from medseg3d.arrays import MaskIJK
 from medseg3d.evaluate.schemes import SCHEMES
 from medseg3d.evaluate.score import score_case
-from medseg3d.evaluate.surface import hausdorff_mm, surface_distances
+from medseg3d.evaluate.distances import measure_surfaces
+from medseg3d.evaluate.surface import hausdorff_mm
 from medseg3d.volume import Volume
 
 SPECKLED = [
@@ -69,13 +70,13 @@ def test_speckled_masks_as_other_libraries_measure_them(
         definition: hausdorff_mm(reference, predicted, spacing, definition=definition)
         for definition in expected
     } == pytest.approx(expected, abs=1e-8)
-    there, _ = surface_distances(reference, predicted, spacing, definition="surfel")
+    there, _ = measure_surfaces(reference, predicted, spacing, surface="surfel")
     assert there.weights.sum() == pytest.approx(area, abs=1e-8)
 
 
 def test_surface_of_one_voxel_is_an_octahedron() -> None:
     voxel = single_voxel((5, 6, 7))
-    there, _ = surface_distances(voxel, voxel, (1.0, 1.0, 1.0), definition="surfel")
+    there, _ = measure_surfaces(voxel, voxel, (1.0, 1.0, 1.0), surface="surfel")
     assert len(there.weights) == 8
     assert there.weights.sum() == pytest.approx(math.sqrt(3))
 

@@ -1,0 +1,170 @@
+"""From each element of one surface to the nearest of another, looked for in growing rings.
+
+Two masks worth comparing lie close together, so most answers are a step or two away. Along one axis
+every place first learns how near the goal is; then only the other axes have to be searched, in
+rings of growing distance, until no later ring can hold anything nearer. What is farther away than
+the widest ring, a lesion that was missed, is looked up in a KD-tree.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, reduce
+from itertools import pairwise
+from typing import Final, TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64, UInt8
+from scipy.spatial import cKDTree
+
+Field: TypeAlias = UInt8[np.ndarray, "places"]
+"""A box with margins in one row, as a `Lattice` lays it out."""
+
+Elements: TypeAlias = Int64[np.ndarray, "N"]
+Distances: TypeAlias = Float64[np.ndarray, "N"]
+
+WIDEST: Final = {1: 48.0, 2: 14.0}
+"""Axes that rings run over -> radius of the widest, in voxels of average size."""
+
+ON_GOAL: Final = 255
+"""How near a place on the goal is; one less for each voxel on the way, until 1: out of sight."""
+
+BLOCK: Final = 8192
+"""Elements that are looked at together: few enough to stay in the processor's cache."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ring:
+    """Steps across the searched axes; each step of a later ring is at least `then_mm` long."""
+
+    steps: Int64[np.ndarray, "steps axes"]
+    then_mm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """How a box of voxels lies in memory while it is searched.
+
+    The axis that is slowest in the masks' own memory comes first, so that nothing is transposed.
+    Behind each axis one voxel is free, and behind the searched ones as many as the widest ring
+    reaches: a step over an edge ends there, in the margin, or in that of the row before.
+    """
+
+    axes: tuple[int, ...]
+    """The masks' axes in the order of memory."""
+    shape: tuple[int, ...]
+    """Voxels along those, with the margins."""
+    spacing_mm: tuple[float, ...]
+    """Along the masks' own axes."""
+
+    @classmethod
+    def around(cls, mask: Bool[np.ndarray, "..."], spacing_mm: Sequence[float]) -> "Lattice":
+        """Lay out boxes that are shaped and stored as a mask is."""
+        spacing = tuple(float(s) for s in spacing_mm)
+        axes = axes_in_memory(mask)
+        widest = build_rings(tuple(spacing[axis] for axis in axes[1:]))[-1]
+        margins = (0, *widest.steps.max(axis=0).tolist())
+        shape = (mask.shape[axis] + 1 + free for axis, free in zip(axes, margins, strict=True))
+        return cls(axes, tuple(shape), spacing)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Places in a field from one voxel to the next, along the masks' own axes."""
+        return tuple(math.prod(self.shape[self.axes.index(a) + 1 :]) for a in sorted(self.axes))
+
+    def lay(self, mask: Bool[np.ndarray, "..."]) -> Field:
+        """Copy a mask into a field of 0 and 1."""
+        field = np.zeros(self.shape, dtype=np.uint8)
+        turned = mask.transpose(self.axes)
+        field[tuple(slice(size) for size in turned.shape)] = turned
+        return field.reshape(-1)
+
+    def indices(self, places: Elements) -> Int64[np.ndarray, "N axes"]:
+        """Give the indices of places along the masks' own axes."""
+        indices = np.unravel_index(places, self.shape)
+        return np.stack([indices[self.axes.index(axis)] for axis in sorted(self.axes)], axis=-1)
+
+
+def axes_in_memory(array: np.ndarray) -> tuple[int, ...]:
+    """Sort an array's axes from the slowest to the fastest."""
+    return tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
+
+
+def nearest_mm(
+    places: Elements,
+    goal: Field,
+    lattice: Lattice,
+    enough: Callable[[Elements, float], bool] | None = None,
+) -> Distances:
+    """Measure from each place to the nearest that is not 0 in `goal`; if all are 0, infinity.
+
+    After each ring, `enough` is told the numbers of the places that are left, and the distance that
+    none of them falls short of; if it is, they are put infinitely far away. Distances come from
+    whole steps in float64, summed as SciPy's distance transform does: single precision moves them
+    past tolerances.
+    """
+    squares = np.full(len(places), np.inf)
+    if not goal.any():
+        return squares
+    near = _nearness(goal, lattice)
+    left = np.arange(len(places))
+    for ring in build_rings(tuple(lattice.spacing_mm[axis] for axis in lattice.axes[1:])):
+        squares[left] = np.minimum(squares[left], _squares(near, places[left], ring, lattice))
+        left = left[squares[left] > ring.then_mm**2]
+        if not left.size or (enough and enough(left, ring.then_mm)):
+            squares[left] = np.inf
+            break
+    else:
+        squares[left] = _far_squares(places[left], goal, lattice)
+    return np.sqrt(squares)
+
+
+@lru_cache(maxsize=32)
+def build_rings(spacing_mm: tuple[float, ...]) -> tuple[Ring, ...]:
+    """Sort steps over one or two axes by their length, and part them into rings."""
+    radius_mm = WIDEST[len(spacing_mm)] * math.prod(spacing_mm) ** (1 / len(spacing_mm))
+    ranges = [np.arange(-int(radius_mm / s), int(radius_mm / s) + 1) for s in spacing_mm]
+    steps = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, len(ranges))
+    lengths_mm = np.linalg.norm(steps * spacing_mm, axis=-1)
+    order = [n for n in np.argsort(lengths_mm) if lengths_mm[n] <= radius_mm]
+    steps, lengths_mm = steps[order], np.append(lengths_mm[order], radius_mm)
+    # Most elements are settled by the first steps; a ring of many is soon too long for the rest.
+    ends = [0, 1, 9, 25, 57, *range(121, len(steps), 64), len(steps)]
+    return tuple(Ring(steps[a:b], float(lengths_mm[b])) for a, b in pairwise(ends))
+
+
+def _nearness(goal: Field, lattice: Lattice) -> Field:
+    """Tell each place how near the goal is along the first axis."""
+    near = (goal != 0).view(np.uint8)
+    near *= ON_GOAL - 1
+    near += 1
+    lines = near.reshape(lattice.shape[0], -1)
+    for planes in (lines, lines[::-1]):
+        for before, plane in pairwise(planes):
+            np.maximum(plane, before - 1, out=plane)
+    return near
+
+
+def _squares(near: Field, places: Elements, ring: Ring, lattice: Lattice) -> Distances:
+    """Give the square of the least distance by way of a ring's steps."""
+    first, *searched = lattice.axes
+    away = (ON_GOAL - np.arange(256.0)) * lattice.spacing_mm[first]
+    away[:2] = np.inf
+    along = {first: away[np.newaxis]}
+    for axis, steps in zip(searched, ring.steps.T, strict=True):
+        along[axis] = (steps * lattice.spacing_mm[axis])[:, np.newaxis]
+    table = reduce(np.add, [along[axis] ** 2 for axis in sorted(along)]).ravel()
+    ways = (ring.steps @ [lattice.strides[axis] for axis in searched])[:, np.newaxis]
+    rows = np.arange(0, table.size, 256)[:, np.newaxis]
+    squares = np.empty(len(places))
+    for n in range(0, len(places), BLOCK):
+        block = slice(n, n + BLOCK)
+        squares[block] = table.take(rows + near.take(places[block] + ways)).min(axis=0)
+    return squares
+
+
+def _far_squares(places: Elements, goal: Field, lattice: Lattice) -> Distances:
+    here, there = lattice.indices(places), lattice.indices(np.flatnonzero(goal))
+    tree = cKDTree(there * lattice.spacing_mm, compact_nodes=False, balanced_tree=False)
+    _, nearest = tree.query(here * lattice.spacing_mm)
+    return (((there[nearest] - here) * lattice.spacing_mm) ** 2).sum(axis=-1)
