@@ -8,8 +8,16 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
 
+from medseg3d.evaluate.distances import measure_surfaces
 from medseg3d.evaluate.overlap import dice
-from medseg3d.evaluate.surface import hausdorff_mm
+from medseg3d.evaluate.surface import (
+    HAUSDORFF,
+    NSD,
+    average_surface_distance_mm,
+    hausdorff_mm,
+    normalized_surface_dice,
+    surface_scores,
+)
 
 DEFINITIONS = ("surfel", "pooled", "max_directed")
 NO_TIE = 93.7
@@ -99,6 +107,53 @@ def test_border_definitions_equal_every_distance_counted_out(pair):
     greater = max(np.percentile(there, 95), np.percentile(back, 95))
     assert hausdorff_mm(first, second, spacing, definition="pooled") == pytest.approx(pooled)
     assert hausdorff_mm(first, second, spacing, definition="max_directed") == pytest.approx(greater)
+
+
+@quick
+@given(pairs(empty=True), st.sampled_from([*NSD]), st.sampled_from([0.0, 0.9, 1.5, 4.0]))
+def test_nsd_is_symmetric_and_a_share(pair, definition, tolerance):
+    first, second, spacing = pair
+    there = normalized_surface_dice(
+        first, second, spacing, tolerance_mm=tolerance, definition=definition
+    )
+    back = normalized_surface_dice(
+        second, first, spacing, tolerance_mm=tolerance, definition=definition
+    )
+    assert there == pytest.approx(back, nan_ok=True)
+    assert 0 <= there <= 1 or not (first.any() or second.any())
+
+
+@quick
+@given(
+    pairs(),
+    st.sampled_from([0.0, 50.0, 95.0, 100.0]),
+    st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.7, 3.0]), max_size=2),
+    definitions,
+    st.sampled_from([*NSD]),
+)
+def test_a_search_that_stops_early_gives_what_all_distances_give(
+    pair, percent, tolerances, definition, nsd_definition
+):
+    scores = surface_scores(
+        *pair,
+        definition=definition,
+        percent=percent,
+        nsd_definition=nsd_definition,
+        tolerances_mm=tolerances,
+    )
+    (surface, hausdorff), (nsd_surface, share) = HAUSDORFF[definition], NSD[nsd_definition]
+    assert scores.hausdorff_mm == hausdorff(measure_surfaces(*pair, surface=surface), percent)
+    everything = measure_surfaces(*pair, surface=nsd_surface)
+    assert scores.nsd == tuple(share(everything, tolerance) for tolerance in tolerances)
+
+
+@quick
+@given(pairs())
+def test_mean_distances_lie_between_none_and_the_farthest(pair):
+    for definition, surface in (("surfel", "surfel"), ("pooled", "border")):
+        average = average_surface_distance_mm(*pair, definition=surface)
+        farthest = hausdorff_mm(*pair, percent=100.0, definition=definition)
+        assert 0 <= min(average) <= average.symmetric <= farthest * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS)
