@@ -14,7 +14,15 @@ from jaxtyping import Bool, Float64
 
 from medseg3d.errors import GridError
 from medseg3d.evaluate.overlap import Mask, paired_masks
-from medseg3d.evaluate.rings import Distances, Elements, Field, Lattice, axes_in_memory, nearest_mm
+from medseg3d.evaluate.rings import (
+    Distances,
+    Elements,
+    Field,
+    Lattice,
+    axes_in_memory,
+    nearest_mm,
+    spread,
+)
 from medseg3d.evaluate.surfels import border_codes, surfel_areas, surfel_codes
 
 MaskArray: TypeAlias = Bool[np.ndarray, "..."]
@@ -31,11 +39,11 @@ SURFACES: Final[dict[str, Callable[[Field, Sequence[int]], Field]]] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Surface:
-    """Codes in place, the places that are not 0, and the weight of the element at each."""
+    """Where the elements are, the weight of each, and how near they are to any place."""
 
-    codes: Field
     places: Elements
     weights: Float64[np.ndarray, "N"]
+    near: Field
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,7 +149,7 @@ def _find_surface(mask: MaskArray, lattice: Lattice, kind: str) -> _Surface:
     codes = SURFACES[kind](lattice.lay(mask), lattice.strides)
     places = np.flatnonzero(codes != 0)  # of booleans, which is eight times as fast
     areas = surfel_areas(lattice.spacing_mm) if kind == "surfel" else np.ones(2)
-    return _Surface(codes, places, areas[codes[places]])
+    return _Surface(places, areas[codes[places]], spread(codes, lattice))
 
 
 def _measure(
@@ -152,5 +160,5 @@ def _measure(
     def enough(left: Elements, least_mm: float) -> bool:
         return least_mm > reach_mm * (1 + ROUNDING) and bool(start.weights[left].sum() <= spare)
 
-    measure = partial(nearest_mm, start.places, goal.codes, lattice)
+    measure = partial(nearest_mm, start.places, goal.near, lattice)
     return Directed(measure(enough), start.weights, measure)

@@ -29,8 +29,11 @@ WIDEST: Final = {1: 48.0, 2: 14.0}
 ON_GOAL: Final = 255
 """How near a place on the goal is; one less for each voxel on the way, until 1: out of sight."""
 
-BLOCK: Final = 8192
-"""Elements that are looked at together: few enough to stay in the processor's cache."""
+MOST_STEPS: Final = 64
+"""In a ring. After one as wide, surfaces that have found less than half are too far apart."""
+
+BLOCK: Final = 2**16
+"""Steps that are taken together: few enough to stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,13 +93,24 @@ def axes_in_memory(array: np.ndarray) -> tuple[int, ...]:
     return tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
 
 
+def spread(goal: Field, lattice: Lattice) -> Field:
+    """Overwrite a goal, the places that are not 0, with how near it is along the first axis."""
+    np.multiply(goal != 0, np.uint8(ON_GOAL - 1), out=goal)
+    goal += 1
+    lines = goal.reshape(lattice.shape[0], -1)
+    for planes in (lines, lines[::-1]):
+        for before, plane in pairwise(planes):
+            np.maximum(plane, before - 1, out=plane)
+    return goal
+
+
 def nearest_mm(
     places: Elements,
-    goal: Field,
+    near: Field,
     lattice: Lattice,
     enough: Callable[[Elements, float], bool] | None = None,
 ) -> Distances:
-    """Measure from each place to the nearest that is not 0 in `goal`; if all are 0, infinity.
+    """Measure from each place to the nearest of a goal that was `spread`; if none is, infinity.
 
     After each ring, `enough` is told the numbers of the places that are left, and the distance that
     none of them falls short of; if it is, they are put infinitely far away. Distances come from
@@ -104,18 +118,18 @@ def nearest_mm(
     past tolerances.
     """
     squares = np.full(len(places), np.inf)
-    if not goal.any():
+    if near.max() < ON_GOAL:
         return squares
-    near = _nearness(goal, lattice)
     left = np.arange(len(places))
     for ring in build_rings(tuple(lattice.spacing_mm[axis] for axis in lattice.axes[1:])):
         squares[left] = np.minimum(squares[left], _squares(near, places[left], ring, lattice))
         left = left[squares[left] > ring.then_mm**2]
         if not left.size or (enough and enough(left, ring.then_mm)):
             squares[left] = np.inf
+            return np.sqrt(squares)
+        if len(ring.steps) >= MOST_STEPS and 2 * len(left) > len(places):
             break
-    else:
-        squares[left] = _far_squares(places[left], goal, lattice)
+    squares[left] = _far_squares(places[left], near, lattice)
     return np.sqrt(squares)
 
 
@@ -129,20 +143,8 @@ def build_rings(spacing_mm: tuple[float, ...]) -> tuple[Ring, ...]:
     order = [n for n in np.argsort(lengths_mm) if lengths_mm[n] <= radius_mm]
     steps, lengths_mm = steps[order], np.append(lengths_mm[order], radius_mm)
     # Most elements are settled by the first steps; a ring of many is soon too long for the rest.
-    ends = [0, 1, 9, 25, 57, *range(121, len(steps), 64), len(steps)]
+    ends = [0, 1, 9, 25, 57, *range(57 + MOST_STEPS, len(steps), MOST_STEPS), len(steps)]
     return tuple(Ring(steps[a:b], float(lengths_mm[b])) for a, b in pairwise(ends))
-
-
-def _nearness(goal: Field, lattice: Lattice) -> Field:
-    """Tell each place how near the goal is along the first axis."""
-    near = (goal != 0).view(np.uint8)
-    near *= ON_GOAL - 1
-    near += 1
-    lines = near.reshape(lattice.shape[0], -1)
-    for planes in (lines, lines[::-1]):
-        for before, plane in pairwise(planes):
-            np.maximum(plane, before - 1, out=plane)
-    return near
 
 
 def _squares(near: Field, places: Elements, ring: Ring, lattice: Lattice) -> Distances:
@@ -157,14 +159,15 @@ def _squares(near: Field, places: Elements, ring: Ring, lattice: Lattice) -> Dis
     ways = (ring.steps @ [lattice.strides[axis] for axis in searched])[:, np.newaxis]
     rows = np.arange(0, table.size, 256)[:, np.newaxis]
     squares = np.empty(len(places))
-    for n in range(0, len(places), BLOCK):
-        block = slice(n, n + BLOCK)
+    length = BLOCK // len(ways)
+    for n in range(0, len(places), length):
+        block = slice(n, n + length)
         squares[block] = table.take(rows + near.take(places[block] + ways)).min(axis=0)
     return squares
 
 
-def _far_squares(places: Elements, goal: Field, lattice: Lattice) -> Distances:
-    here, there = lattice.indices(places), lattice.indices(np.flatnonzero(goal))
+def _far_squares(places: Elements, near: Field, lattice: Lattice) -> Distances:
+    here, there = lattice.indices(places), lattice.indices(np.flatnonzero(near == ON_GOAL))
     tree = cKDTree(there * lattice.spacing_mm, compact_nodes=False, balanced_tree=False)
     _, nearest = tree.query(here * lattice.spacing_mm)
     return (((there[nearest] - here) * lattice.spacing_mm) ** 2).sum(axis=-1)
