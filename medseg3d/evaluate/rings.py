@@ -49,8 +49,8 @@ class Lattice:
     """How a box of voxels lies in memory while it is searched.
 
     The axis that is slowest in the masks' own memory comes first, so that nothing is transposed.
-    Behind each axis one voxel is free, and behind the searched ones as many as the widest ring
-    reaches: a step over an edge ends there, in the margin, or in that of the row before.
+    Behind each axis one voxel is free, and behind the searched ones as many more as the widest ring
+    reaches: a step over an edge ends in that margin, or in the one of the row before.
     """
 
     axes: tuple[int, ...]
@@ -65,8 +65,8 @@ class Lattice:
         """Lay out boxes that are shaped and stored as a mask is."""
         spacing = tuple(float(s) for s in spacing_mm)
         axes = axes_in_memory(mask)
-        widest = build_rings(tuple(spacing[axis] for axis in axes[1:]))[-1]
-        margins = (0, *widest.steps.max(axis=0).tolist())
+        radius_mm = _radius_mm([spacing[axis] for axis in axes[1:]])
+        margins = (0, *(int(radius_mm / spacing[axis]) for axis in axes[1:]))
         shape = (mask.shape[axis] + 1 + free for axis, free in zip(axes, margins, strict=True))
         return cls(axes, tuple(shape), spacing)
 
@@ -136,7 +136,7 @@ def nearest_mm(
 @lru_cache(maxsize=32)
 def build_rings(spacing_mm: tuple[float, ...]) -> tuple[Ring, ...]:
     """Sort steps over one or two axes by their length, and part them into rings."""
-    radius_mm = WIDEST[len(spacing_mm)] * math.prod(spacing_mm) ** (1 / len(spacing_mm))
+    radius_mm = _radius_mm(spacing_mm)
     ranges = [np.arange(-int(radius_mm / s), int(radius_mm / s) + 1) for s in spacing_mm]
     steps = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, len(ranges))
     lengths_mm = np.linalg.norm(steps * spacing_mm, axis=-1)
@@ -145,6 +145,11 @@ def build_rings(spacing_mm: tuple[float, ...]) -> tuple[Ring, ...]:
     # Most elements are settled by the first steps; a ring of many is soon too long for the rest.
     ends = [0, 1, 9, 25, 57, *range(57 + MOST_STEPS, len(steps), MOST_STEPS), len(steps)]
     return tuple(Ring(steps[a:b], float(lengths_mm[b])) for a, b in pairwise(ends))
+
+
+def _radius_mm(spacing_mm: Sequence[float]) -> float:
+    """Size the widest ring so that their steps are about as many whatever the spacing."""
+    return WIDEST[len(spacing_mm)] * math.prod(spacing_mm) ** (1 / len(spacing_mm))
 
 
 def _squares(near: Field, places: Elements, ring: Ring, lattice: Lattice) -> Distances:

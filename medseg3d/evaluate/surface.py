@@ -13,9 +13,10 @@ Normalized surface Dice (NSD), likewise:
 Masks are 2D or 3D, with one spacing per axis; outside the array everything is background.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -24,6 +25,12 @@ from medseg3d.evaluate.distances import SURFACES, Pair, measure_surfaces
 from medseg3d.evaluate.overlap import Mask
 
 Found = TypeVar("Found")
+
+Percentile: TypeAlias = Callable[[Pair, float], float]
+"""From the distances in both directions, none of them empty, and per cent."""
+
+Share: TypeAlias = Callable[[Pair, float], float]
+"""From the distances in both directions and a tolerance in mm."""
 
 
 class SurfaceScores(NamedTuple):
@@ -134,7 +141,8 @@ def surface_scores(
     if tolerances_mm and nsd_surface != surface:
         nsd_pair = measure(surface=nsd_surface, percent=0.0)
     return SurfaceScores(
-        hausdorff(pair, percent), tuple(share(nsd_pair, tolerance) for tolerance in tolerances_mm)
+        _unless_empty(hausdorff, pair, percent),
+        tuple(share(nsd_pair, tolerance) for tolerance in tolerances_mm),
     )
 
 
@@ -183,24 +191,23 @@ def surface_overlap(
     return SurfaceOverlap(*(_ratio(d.weight_within(tolerance_mm), d.weight) for d in pair))
 
 
+def _unless_empty(percentile: Percentile, pair: Pair, percent: float) -> float:
+    filled = [directed.weights.size > 0 for directed in pair]
+    if not all(filled):
+        return math.inf if any(filled) else 0.0
+    return percentile(pair, percent)
+
+
 def _greater(pair: Pair, percent: float) -> float:
-    return _unless_empty(pair, lambda: max(d.percentile_mm(percent) for d in pair))
+    return max(directed.percentile_mm(percent) for directed in pair)
 
 
 def _pooled_interpolated(pair: Pair, percent: float) -> float:
-    distances = np.concatenate([directed.distances_mm for directed in pair])
-    return _unless_empty(pair, lambda: float(np.percentile(distances, percent)))
+    return float(np.percentile(np.concatenate([d.distances_mm for d in pair]), percent))
 
 
 def _greater_interpolated(pair: Pair, percent: float) -> float:
-    return _unless_empty(
-        pair, lambda: max(float(np.percentile(d.distances_mm, percent)) for d in pair)
-    )
-
-
-def _unless_empty(pair: Pair, distance: Callable[[], float]) -> float:
-    filled = [directed.weights.size > 0 for directed in pair]
-    return distance() if all(filled) else float("inf") if any(filled) else 0.0
+    return max(float(np.percentile(directed.distances_mm, percent)) for directed in pair)
 
 
 def _share_of_both(pair: Pair, tolerance_mm: float) -> float:
@@ -210,7 +217,7 @@ def _share_of_both(pair: Pair, tolerance_mm: float) -> float:
 
 
 def _mean_of_shares(pair: Pair, tolerance_mm: float) -> float:
-    """Average the shares; an addend against division by nought, as in the original, stays."""
+    """Average the shares as nnU-Net does, whose 1e-8 leaves equal masks a hair below 1."""
     filled = [directed.weights.size > 0 for directed in pair]
     if not all(filled):
         return 0.0 if any(filled) else 1.0
@@ -219,22 +226,22 @@ def _mean_of_shares(pair: Pair, tolerance_mm: float) -> float:
 
 
 def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else float("nan")
+    return part / whole if whole else math.nan
 
 
-HAUSDORFF: Final[dict[str, tuple[str, Callable[[Pair, float], float]]]] = {
+HAUSDORFF: Final[dict[str, tuple[str, Percentile]]] = {
     "surfel": ("surfel", _greater),
     "pooled": ("border", _pooled_interpolated),
     "max_directed": ("border", _greater_interpolated),
 }
-"""Definition -> the surface, and one number from both directions and a percentile."""
+"""Definition -> the surface that is measured, and what is read from the distances."""
 
-NSD: Final[dict[str, tuple[str, Callable[[Pair, float], float]]]] = {
+NSD: Final[dict[str, tuple[str, Share]]] = {
     "surfel": ("surfel", _share_of_both),
     "pooled_count": ("border", _share_of_both),
     "mean_fraction": ("border", _mean_of_shares),
 }
-"""Definition -> the surface, and one number from both directions and a tolerance in mm."""
+"""Definition -> the surface that is measured, and what is read from the distances."""
 
 
 def _find(table: Mapping[str, Found], name: str, *, what: str) -> Found:

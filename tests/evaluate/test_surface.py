@@ -103,10 +103,11 @@ def test_masks_may_lie_in_memory_as_they_like():
 
 
 @pytest.mark.parametrize("shape", [(300, 3, 3), (3, 300, 3), (3, 3, 300), (300, 3), (3, 300)])
-def test_what_is_too_far_for_rings_is_found_all_the_same(shape):
+@pytest.mark.parametrize("spacing", [(0.5, 2.0, 1.0), (0.01, 5.0, 5.0), (5.0, 0.01, 0.3)])
+def test_what_is_too_far_for_rings_is_found_all_the_same(shape, spacing):
     first, second = np.zeros((2, *shape), dtype=bool)
     first[(0,) * len(shape)] = second[(-1,) * len(shape)] = True
-    spacing = (0.5, 2.0, 1.0)[: len(shape)]
+    spacing = spacing[: len(shape)]
     apart = math.sqrt(sum(((n - 1) * s) ** 2 for n, s in zip(shape, spacing, strict=True)))
     assert hausdorff_mm(first, second, spacing) == apart
     assert hausdorff_mm(first, second, spacing, definition="pooled") == apart
