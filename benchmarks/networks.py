@@ -1,10 +1,13 @@
 """Figures of the networks, each printed as one document of JSON.
 
     python benchmarks/networks.py times > benchmarks/networks.json
-    python benchmarks/networks.py hippocampus FOLDER [MINUTES]
+    python benchmarks/networks.py openvino > benchmarks/openvino.json
+    python benchmarks/networks.py hippocampus FOLDER [MINUTES] > benchmarks/hippocampus.json
 
 `times`: CPU-seconds of one 64³ tile through each preset, and through UNet++ at each depth, in
-float32 on one thread; the least of five. docs/reference/networks.md is made from it.
+float32 on one thread; the least of five. docs/reference/networks.md is made from all three.
+`openvino`: the same for resunet and mobile_resunet by OpenVINO (pip install openvino), in float32
+and bfloat16, and by how much of the logits' range they differ from torch's.
 `hippocampus`: each run in configs/networks/ on the data set in FOLDER, trained for the same number
 of CPU-minutes (10): mean validation Dice, parameters, and CPU-seconds of `predict` per case. The
 steps that fit into the budget are estimated from a run of 20; about MINUTES × 9 × 1.2 in all.
@@ -16,9 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from medseg3d.config.network import NetworkConfig
@@ -52,18 +58,50 @@ def time_forward(config: NetworkConfig) -> float:
     """Give the CPU-seconds of one tile."""
     net = build_net(config, spatial_dims=3, in_channels=1, out_channels=3).eval()
     image = torch.randn(1, 1, SIZE, SIZE, SIZE)
-    measured = []
     with torch.inference_mode():
-        for _ in range(6):  # the first one warms up
-            start = time.process_time()
-            net(image)
-            measured.append(time.process_time() - start)
+        return least_cpu_s(lambda: net(image))
+
+
+def least_cpu_s(run_once: Callable[[], object]) -> float:
+    """Time something six times; the first one warms up."""
+    measured = []
+    for _ in range(6):
+        start = time.process_time()
+        run_once()
+        measured.append(time.process_time() - start)
     return round(min(measured[1:]), 3)
+
+
+def by_openvino() -> dict[str, Any]:
+    """Time the two that are compared for speed."""
+    import openvino  # noqa: PLC0415  an extra that no other figure needs
+
+    core = openvino.Core()
+    figures: dict[str, Any] = {"openvino": openvino.__version__, "size": SIZE}
+    for name in ("resunet", "mobile_resunet"):
+        net = build_net(NETS[name], spatial_dims=3, in_channels=1, out_channels=3).eval()
+        image = torch.randn(1, 1, SIZE, SIZE, SIZE)
+        with torch.no_grad():
+            logits = net(image).numpy()
+            model = openvino.convert_model(torch.export.export(net, (image,)))
+        for precision in ("f32", "bf16"):
+            options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": precision}
+            compiled = core.compile_model(model, "CPU", options)
+            (found,) = compiled([image.numpy()]).values()
+            figures[f"{name} {precision}"] = {
+                "cpu_s": least_cpu_s(partial(compiled, [image.numpy()])),
+                "differs": float(f"{np.abs(found - logits).max() / np.ptp(logits):.1e}"),
+            }
+    return figures
 
 
 def hippocampus(folder: str, minutes: str = "10") -> list[dict[str, Any]]:
     """Train every network for the same CPU time, and score it."""
-    return [compare(path, folder, float(minutes)) for path in sorted(CONFIGS.glob("*.yaml"))]
+    rows = []
+    for path in sorted(CONFIGS.glob("*.yaml")):
+        rows.append(compare(path, folder, float(minutes)))
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    return rows
 
 
 def compare(config: Path, folder: str, minutes: float) -> dict[str, Any]:
@@ -114,6 +152,6 @@ def run(*arguments: object) -> float:
 
 
 if __name__ == "__main__":
-    figures = {"times": times, "hippocampus": hippocampus}
+    figures = {"times": times, "openvino": by_openvino, "hippocampus": hippocampus}
     name, *rest = sys.argv[1:] or ["times"]
     print(json.dumps(figures[name](*rest), indent=2))
