@@ -92,7 +92,8 @@ def as_label_map(array: ArrayIJK, *, source: str = "label map") -> LabelMapIJK:
     low, high = rounded.min(), rounded.max()
     if low < 0 or high > 65535:
         raise LabelError(
-            f"{source}: values from {int(low)} to {int(high)}; a label map holds 0 to 65535"
+            f"{source}: values from {int(low)} to {int(high)}; a label map holds 0 to 65535. "
+            "Is it an image? Else relabel the file."
         )
     return rounded.astype(np.uint8 if high <= 255 else np.uint16, copy=False)
 

@@ -10,7 +10,7 @@ from medseg3d.console import print_facts, print_json, print_text, progress_bars,
 
 SCHEME = "Name (brats2023, hippocampus, …) or YAML; without it every value is a region."
 SCORES = "Folder for scores.json and tables; only printed if left out."
-METHODS = "What `evaluate --out` wrote for each method: folders, called like the methods."
+METHODS = "What `evaluate --out` wrote for each method: folders called like them, or NAME=FOLDER."
 COMPARISON = "Folder for compare.json, ranks.csv and pairs.csv; only printed if left out."
 MEASURE = "Rank and test by this one, repeat for more; those that BraTS ranks by if left out."
 IMAGES = "CSV or, with --run, folder of the images; a training's own cases are known."
@@ -35,26 +35,30 @@ def evaluate(
     from medseg3d.config.load import override_section
     from medseg3d.evaluate.folder import score_cases
     from medseg3d.evaluate.tables import write_scores
+    from medseg3d.io.atomic import prepare_folder
 
     config = override_section(EvaluateRun(), settings).evaluate
+    if out:
+        prepare_folder(out)
     with progress_bars() as progress:
         scores = score_cases(
             predicted,
             reference,
             scheme=scheme,
             empty=config.empty,
+            predicted_pattern=config.predicted,
             reference_pattern=config.reference,
             workers=config.workers,
             progress=lambda done, total: progress("scoring", done, total),
         )
-    if out:
-        write_scores(scores, out)
     for case in scores.failed:
         say_error(f"case '{case.pair.case}': {case.reason}")
     if json:
         print_json(scores.to_dict())
     else:
         print_text(str(scores))
+    if out:
+        write_scores(scores, out)
     raise typer.Exit(1 if scores.failed else 0)
 
 

@@ -11,6 +11,8 @@ from medseg3d.config.section import Section
 class EvaluateConfig(Section):
     """Pairing and work; what the numbers mean is said by the scheme."""
 
+    predicted: Pattern | None = None
+    """Where predictions lie below their folder, such as `{case}_pred.nii.gz`; null as below."""
     reference: Pattern | None = None
     """Where references lie below their folder, such as `{case}/{case}-seg.nii.gz`; null tries the
     layouts of BraTS, nnU-Net and plain folders."""

@@ -9,13 +9,16 @@ changes nothing: of two points in a box, the steps between them can stay in it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import scipy
 from jaxtyping import Bool, Int, Int64
 
 from medseg3d.evaluate.overlap import Mask
+
+SHORT: Final = 16
+"""Voxels along the first axis up to which blobs are searched for in a window of them."""
 
 IntArray: TypeAlias = Int[np.ndarray, "..."]
 Corner: TypeAlias = Sequence[int] | IntArray
@@ -137,7 +140,7 @@ def joint_box(blobs: Sequence[Blob]) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def merge(blobs: Sequence[Blob], dilations: int) -> list[Blob]:
     """Unite the blobs that one component holds together after so many dilations."""
     beside = neighbours(blobs, blobs, 2 * dilations + 1)
-    groups = _connect(len(blobs), [(n, m) for n, others in enumerate(beside) for m in others])
+    groups = connect(len(blobs), [(n, m) for n, others in enumerate(beside) for m in others])
     near: dict[int, list[Blob]] = {}
     for group, blob in zip(groups.tolist(), blobs, strict=True):
         near.setdefault(group, []).append(blob)
@@ -146,17 +149,24 @@ def merge(blobs: Sequence[Blob], dilations: int) -> list[Blob]:
 
 def neighbours(blobs: Sequence[Blob], others: Sequence[Blob], steps: int) -> list[list[int]]:
     """List for each blob the others whose boxes are at most so many steps away along each axis."""
+    found: list[list[int]] = [[] for _ in blobs]
     if not others:
-        return [[] for _ in blobs]
+        return found
     starts = np.array([other.start for other in others])
     stops = np.array([other.stop for other in others])
-    return [
-        np.flatnonzero(
-            (starts < np.add(blob.stop, steps)).all(axis=1)
-            & (stops > np.subtract(blob.start, steps)).all(axis=1)
-        ).tolist()
-        for blob in blobs
-    ]
+    lengths = stops[:, 0] - starts[:, 0]
+    for some in (lengths <= SHORT, lengths > SHORT):  # a long one would widen every window
+        order = np.flatnonzero(some)
+        if not order.size:
+            continue
+        order = order[np.argsort(starts[order, 0], kind="stable")]
+        begins, longest = starts[order, 0], int(lengths[order].max())
+        for n, blob in enumerate(blobs):
+            low, high = np.subtract(blob.start, steps), np.add(blob.stop, steps)
+            window = order[slice(*np.searchsorted(begins, (low[0] - longest, high[0])))]
+            touching = (starts[window] < high).all(axis=1) & (stops[window] > low).all(axis=1)
+            found[n] += window[touching].tolist()
+    return [sorted(near) for near in found]
 
 
 def _merge_near(blobs: list[Blob], dilations: int) -> list[Blob]:
@@ -214,10 +224,10 @@ def _join_runs(
         one = np.repeat(np.arange(len(first)), counts)
         within = np.arange(len(one)) - np.repeat(np.cumsum(counts) - counts, counts)
         pairs.append(np.stack([one, np.repeat(low, counts) + within], axis=1))
-    return _connect(len(first), np.concatenate(pairs))
+    return connect(len(first), np.concatenate(pairs))
 
 
-def _connect(count: int, pairs: Sequence[tuple[int, int]] | IntArray) -> Int[np.ndarray, "nodes"]:
+def connect(count: int, pairs: Sequence[tuple[int, int]] | IntArray) -> Int[np.ndarray, "nodes"]:
     """Number the connected parts of a graph, in the order of their first nodes."""
     one, other = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
     edges = scipy.sparse.coo_array((np.ones(len(one), dtype=bool), (one, other)), (count, count))

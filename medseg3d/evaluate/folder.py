@@ -5,7 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 
@@ -13,10 +13,12 @@ from medseg3d.errors import MedSegError
 from medseg3d.evaluate.pairs import Pair, find_pairs
 from medseg3d.evaluate.results import CaseResult, Scores
 from medseg3d.evaluate.schemes import Scheme, find_scheme, scheme_of_values
-from medseg3d.evaluate.score import score_case, values_of
-from medseg3d.io.files import read_label_map, read_volume
-from medseg3d.labels import LabelScheme
+from medseg3d.evaluate.score import read_side, score_case, values_of
+from medseg3d.labels import LabelScheme, as_label_map
 from medseg3d.volume import Volume
+
+UNUSABLE: Final = (MedSegError, OSError, MemoryError)
+"""What may be wrong with one case and is no reason to stop the others."""
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -28,6 +30,7 @@ def score_cases(
     *,
     scheme: str | Path | LabelScheme | None = None,
     empty: Literal["penalty", "nan", "skip"] | None = None,
+    predicted_pattern: str | None = None,
     reference_pattern: str | None = None,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -47,7 +50,12 @@ def score_cases(
     """
     if isinstance(predicted, str | Path):
         truths = None if reference is None else Path(reference)
-        pairs = find_pairs(Path(predicted), truths, pattern=reference_pattern)
+        pairs = find_pairs(
+            Path(predicted),
+            truths,
+            predicted_pattern=predicted_pattern,
+            reference_pattern=reference_pattern,
+        )
     else:
         pairs = [*predicted]
     if scheme is None:
@@ -71,15 +79,15 @@ def _score_pair(pair: Pair, *, scheme: Scheme) -> CaseResult:
     if pair.reference is None:
         return CaseResult(pair, None, "no reference: not scored")
     try:
-        reference = read_volume(pair.reference)
+        reference = read_side(pair.reference, "reference")
         if pair.predicted is None:
             return _as_empty(pair, reference, "no prediction: scored as an empty one", scheme)
         try:
-            score = score_case(read_volume(pair.predicted), reference, scheme=scheme)
-        except (MedSegError, OSError) as error:
+            score = score_case(pair.predicted, reference, scheme=scheme)
+        except UNUSABLE as error:
             reason = f"scored as an empty one: {_one_line(error)}"
             return _as_empty(pair, reference, reason, scheme)
-    except (MedSegError, OSError) as error:
+    except UNUSABLE as error:
         return CaseResult(pair, None, f"reference not usable, not scored: {_one_line(error)}")
     return CaseResult(pair, score, None)
 
@@ -91,14 +99,14 @@ def _as_empty(pair: Pair, reference: Volume, reason: str, scheme: Scheme) -> Cas
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _values_in_file(path: Path) -> set[int]:
     """Collect values; a file that is no label map has none here, and fails when it is scored."""
     try:
-        return values_of(read_label_map(path).array_CIJK[0])
-    except (MedSegError, OSError):
+        return values_of(as_label_map(read_side(path, "file").array_CIJK[0]))
+    except UNUSABLE:
         return set()
 
 

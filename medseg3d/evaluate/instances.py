@@ -5,13 +5,13 @@ taken; a pair that shares no voxel is none.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 import scipy
 
-from medseg3d.evaluate.blobs import Blob, components, neighbours, shared_voxels
+from medseg3d.evaluate.blobs import Blob, components, connect, neighbours, shared_voxels
 from medseg3d.evaluate.lesions import Lesion, LesionScores, Ruler, Status, mean
 from medseg3d.evaluate.overlap import Mask
 from medseg3d.evaluate.protocols import MatchedInstances
@@ -30,10 +30,9 @@ def score_instances(
     for n, blob in enumerate(references):
         claimed = [predictions[matches[n]]] if n in matches else []
         status: Status = "tp" if claimed else "fn"
-        lesions.append(ruler.measure(blob, claimed, number=n + 1, status=status))
+        lesions.append(ruler.measure(blob, claimed, status=status))
     made_up = sorted({*range(len(predictions))} - {*matches.values()})
-    for number, n in enumerate(made_up, len(references) + 1):
-        lesions.append(ruler.measure(None, [predictions[n]], number=number, status="fp"))
+    lesions += [ruler.measure(None, [predictions[n]], status="fp") for n in made_up]
     return LesionScores(_average(lesions, rules), tuple(lesions))
 
 
@@ -72,12 +71,27 @@ def _f1(found: int, wrong: int) -> float:
 
 def _match(references: Sequence[Blob], predictions: Sequence[Blob]) -> dict[int, int]:
     """Pair references with predictions, each at most once, by the greatest sum of Dice."""
-    costs = np.full((len(references), len(predictions)), 1 + SMALLEST_DICE)
+    shares = {}
     for n, near in enumerate(neighbours(references, predictions, 0)):
         for m in near:
             one, other = references[n], predictions[m]
-            shared = 2 * shared_voxels(one, other) / (one.voxels + other.voxels)
-            if shared >= SMALLEST_DICE:
-                costs[n, m] = 1 - shared
-    pairs = zip(*scipy.optimize.linear_sum_assignment(costs), strict=True)
-    return {int(n): int(m) for n, m in pairs if costs[n, m] < 1}
+            dice = 2 * shared_voxels(one, other) / (one.voxels + other.voxels)
+            if dice >= SMALLEST_DICE:
+                shares[n, m] = dice
+    edges = [(n, len(references) + m) for n, m in shares]
+    parts = connect(len(references) + len(predictions), edges)
+    groups: dict[int, dict[tuple[int, int], float]] = {}
+    for (n, m), dice in shares.items():  # who shares nothing, not by way of others, is no rival
+        groups.setdefault(int(parts[n]), {})[n, m] = dice
+    return {n: m for group in groups.values() for n, m in _assign(group)}
+
+
+def _assign(shares: Mapping[tuple[int, int], float]) -> Iterator[tuple[int, int]]:
+    """Choose of pairs that share voxels those with the greatest sum of Dice."""
+    rows, columns = (sorted({*side}) for side in zip(*shares, strict=True))
+    costs = np.full((len(rows), len(columns)), 1 + SMALLEST_DICE)
+    for (n, m), dice in shares.items():
+        costs[rows.index(n), columns.index(m)] = 1 - dice
+    for row, column in zip(*scipy.optimize.linear_sum_assignment(costs), strict=True):
+        if costs[row, column] < 1:
+            yield rows[row], columns[column]

@@ -23,7 +23,6 @@ class Lesion:
     the masks given. `nsd` has a number for each tolerance, under the measure's name.
     """
 
-    number: int
     status: Status
     reference_mm3: float
     predicted_mm3: float
@@ -52,7 +51,7 @@ class Ruler:
     penalty: float
 
     def measure(
-        self, reference: Blob | None, predicted: Sequence[Blob], *, number: int, status: Status
+        self, reference: Blob | None, predicted: Sequence[Blob], *, status: Status
     ) -> Lesion:
         """Score all that was predicted for a lesion as one; one alone has the penalties."""
         start, stop = joint_box([reference] if reference else predicted)
@@ -60,7 +59,6 @@ class Ruler:
         if reference and predicted:
             scores = self._compare(reference, unite(predicted))
         return Lesion(
-            number,
             status,
             (reference.voxels if reference else 0) * self.voxel_mm3,
             sum(blob.voxels for blob in predicted) * self.voxel_mm3,

@@ -11,8 +11,6 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial, reduce
 
-import numpy as np
-
 from medseg3d.errors import ConfigError
 from medseg3d.evaluate.blobs import Blob, components, first_voxel, merge, neighbours, touch, unite
 from medseg3d.evaluate.instances import score_instances
@@ -33,10 +31,10 @@ def score_lesions(
 ) -> dict[str, LesionScores]:
     """Score the lesions of every region.
 
-    Masks are 2D or 3D, of one shape, under the names of regions, and may be cut out of a volume of
-    the given `shape` at the given `corner`, as long as nothing else is in it. `spacing_mm` is along
-    the axes of the masks; a 2D image gives `voxel_mm3` as well. Nothing to score gives Dice and NSD
-    1 and HD95 0, or nan where instances are matched.
+    Masks are 2D or 3D, of one shape, under the names of regions, and of the tissues that join
+    lesions. They may be cut out of a volume of the given `shape` at the given `corner`, as long as
+    nothing else is in it. `spacing_mm` is along the axes of the masks; a 2D image gives `voxel_mm3`
+    as well. Nothing to score gives Dice and NSD 1 and HD95 0, or nan where instances are matched.
 
     Raises:
         ConfigError: the rules join lesions by a tissue that is none of the regions.
@@ -79,15 +77,14 @@ def _score_region(
     beside = neighbours(references, predictions, dilations)
     made_up = {*range(len(predictions))}
     lesions = []
-    for number, (reference, near) in enumerate(zip(references, beside, strict=True), 1):
+    for reference, near in zip(references, beside, strict=True):
         hits = [n for n in near if touch(reference, predictions[n], dilations)]
         made_up -= {*hits}
         is_small = reference.voxels * ruler.voxel_mm3 <= threshold
         status: Status = "ignored" if is_small else "tp" if hits else "fn"
         claimed = [predictions[n] for n in hits]
-        lesions.append(ruler.measure(reference, claimed, number=number, status=status))
-    for number, n in enumerate(sorted(made_up), len(references) + 1):
-        lesions.append(ruler.measure(None, [predictions[n]], number=number, status="fp"))
+        lesions.append(ruler.measure(reference, claimed, status=status))
+    lesions += [ruler.measure(None, [predictions[n]], status="fp") for n in sorted(made_up)]
     return LesionScores(_average(lesions, ruler, rules), tuple(lesions))
 
 
@@ -118,9 +115,16 @@ def _find(
     With the size of a voxel in `dropped_unit`, those up to the threshold are dropped in between.
     """
     joins = {region: rules.joins.get(region, ()) for region in masks}
-    tissues = {tissue: _tissue(masks, tissue) for by in joins.values() for tissue in by}
+    tissues = dict.fromkeys(tissue for by in joins.values() for tissue in by)
+    for tissue in tissues:
+        if tissue not in masks:
+            raise ConfigError(
+                f"lesions are joined where they touch '{tissue}', but the regions are "
+                f"{', '.join(masks)}; name regions or values as the challenge does, or take rules "
+                "without 'joins'"
+            )
     merged = {}
-    for name, mask in {**tissues, **masks}.items():
+    for name, mask in masks.items():
         blobs = merge(components(mask), rules.dilations_in(name))
         if dropped_unit is not None:
             limit = rules.threshold_in(name) / dropped_unit
@@ -133,18 +137,6 @@ def _find(
         region: reduce(_join, (merged[tissue] for tissue in by), merged[region])
         for region, by in joins.items()
     }
-
-
-def _tissue(masks: Mapping[str, Mask], name: str) -> Mask:
-    """Give the mask of a tissue; NETC, where it is no region, is the tumour core that is not ET."""
-    if name in masks:
-        return masks[name]
-    if name == "NETC" and {"TC", "ET"} <= masks.keys():
-        return np.asarray(masks["TC"] & ~masks["ET"])
-    raise ConfigError(
-        f"lesions are joined where they touch '{name}', but the regions are {', '.join(masks)}; "
-        "name regions as the challenge does, or take rules without 'joins'"
-    )
 
 
 def _join(blobs: Sequence[Blob], tissue: Sequence[Blob]) -> list[Blob]:

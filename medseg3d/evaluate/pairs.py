@@ -1,6 +1,6 @@
 """Which prediction is scored against which reference; what lacks its partner stays in the list."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -19,7 +19,7 @@ LAYOUTS: Final = (
     ("labelsTs/{case}.nii.gz",),
 )
 """Where label maps are looked for in a folder. Of all combinations of two layouts, the one with the
-most cases in common is taken, of equals the first."""
+most cases in common is taken, of equals the first; what else lies there is listed with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,15 @@ class Pair:
 
 
 def find_pairs(
-    predicted: Path, reference: Path | None = None, *, pattern: str | None = None
+    predicted: Path,
+    reference: Path | None = None,
+    *,
+    predicted_pattern: str | None = None,
+    reference_pattern: str | None = None,
 ) -> list[Pair]:
     """Pair two files, or two folders or tables by the names of their cases.
 
-    Folders may differ in their layout (`LAYOUTS`); `pattern` says where references lie below
+    Folders may differ in their layout (`LAYOUTS`); a pattern says where label maps lie below
     theirs. A table (`.csv`) has the columns `case` and `predicted`, `reference` or both; with both
     it may stand alone. Every prediction and every reference is in the list, in alphabetical order.
 
@@ -61,14 +65,15 @@ def find_pairs(
             "predictions with a folder or .csv of references"
         )
     claims, truths = _best_layouts(
-        _found(predicted, "predicted", None), _found(reference, "reference", pattern)
+        _found(predicted, "predicted", predicted_pattern),
+        _found(reference, "reference", reference_pattern),
     )
     if not claims.keys() & truths.keys():
         raise ConfigError(
             f"no prediction has a reference: '{predicted}' holds {_names(claims)}, "
-            f"'{reference}' holds {_names(truths)}. Case names must agree; the reference pattern "
-            "(--set evaluate.reference=…) says where they stand, for example "
-            "'{case}/{case}-seg.nii.gz'."
+            f"'{reference}' holds {_names(truths)}. Case names must agree; a pattern says where "
+            "they stand (--set evaluate.predicted=… or evaluate.reference=…), for example "
+            "'{case}/{case}-seg.nii.gz', or name the files in a .csv."
         )
     cases = sorted(claims.keys() | truths.keys())
     return [Pair(case, claims.get(case), truths.get(case)) for case in cases]
@@ -87,10 +92,13 @@ def _found(source: Path, column: str, pattern: str | None) -> list[dict[str, Pat
         }
         named = {case: path for case, path in files.items() if path}
         if not named:
-            raise ConfigError(f"'{source}' names no {column}; it needs a column '{column}'")
+            raise ConfigError(
+                f"'{source}' names no {column}; it needs the columns 'case' and '{column}', parted "
+                "by commas, with paths from the table's own folder"
+            )
         return [named]
     if pattern is not None and "{case}" not in pattern:
-        raise ConfigError(f"reference pattern '{pattern}' has no '{{case}}' in it")
+        raise ConfigError(f"{column} pattern '{pattern}' has no '{{case}}' in it")
     return [_match(source, layout) for layout in ([(pattern,)] if pattern else LAYOUTS)]
 
 
@@ -101,19 +109,41 @@ def _best_layouts(
         shared = len(pair[0].keys() & pair[1].keys())
         return shared, sum(map(bool, pair))  # where none is shared, layouts that hold something
 
-    return max(product(claims, truths), key=worth)
+    best = max(product(claims, truths), key=worth)
+    return _complete(best[0], claims), _complete(best[1], truths)
+
+
+def _complete(found: dict[str, Path], layouts: Sequence[dict[str, Path]]) -> dict[str, Path]:
+    """Add the files that lie there in other layouts, so that no case is lost.
+
+    Raises:
+        ConfigError: a case has one file in this layout and another in that.
+    """
+    whole, used = dict(found), {*found.values()}
+    for layout in layouts:
+        for case, path in layout.items():
+            if path not in used:
+                _require_new(case, path, whole)
+                whole[case] = path
+                used.add(path)
+    return whole
 
 
 def _match(folder: Path, patterns: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for pattern in patterns:
         for case, path in match_pattern(folder, pattern).items():
-            if case in found:
-                raise ConfigError(
-                    f"two files are case '{case}': '{found[case]}' and '{path}'. Remove one."
-                )
+            _require_new(case, path, found)
             found[case] = path
     return found
+
+
+def _require_new(case: str, path: Path, found: Mapping[str, Path]) -> None:
+    if case in found:
+        raise ConfigError(
+            f"two files are case '{case}': '{found[case]}' and '{path}'. Remove one, or say by a "
+            "pattern which is meant (--set evaluate.predicted=… or evaluate.reference=…)."
+        )
 
 
 def _names(cases: Iterable[str]) -> str:

@@ -118,7 +118,8 @@ class MatchedInstances(Rules):
         )
         if self.large_mm3 is not None:
             means = (
-                f"means over references from {self.large_mm3:g} mm³ and false positives, a lesion "
+                f"where there is a reference from {self.large_mm3:g} mm³, and only there, means "
+                "over those references and all false positives, a lesion "
                 f"missed or made up with Dice and NSD 0 and HD95 {_worded(self.penalty)}; a lesion "
                 f"is found, large or small, from Dice {self.detection_dice:g}"
             )
@@ -139,7 +140,7 @@ class Protocol(Rules):
     """Give `assd`, the average symmetric surface distance."""
     sensitivity: bool = True
     """Give `sensitivity` and `specificity` of voxels."""
-    nsd: Literal["surfel", "pooled_count", "mean_fraction"] = "mean_fraction"
+    nsd: Literal["surfel", "pooled_count", "mean_fraction"] = "surfel"
     """Definition of the normalized surface Dice (`evaluate.surface`)."""
     tolerances: tuple[Size, ...] = ()
     """An `nsd` for each, in the unit of the distances."""
@@ -184,13 +185,14 @@ class Protocol(Rules):
 
     @property
     def _said_of_empty(self) -> str:
-        if self.empty == "skip":
-            return "a region that the reference does not have is left out"
-        if self.empty == "nan":
-            return "distances and NSD undefined where a side is empty, Dice where both are"
         shares = "Dice and NSD" if self.tolerances else "Dice"
+        one = f"distances {_worded(self.one_empty)}, {shares} 0 where"
+        if self.empty == "skip":
+            return f"{one} the prediction is empty; what the reference does not have is left out"
+        if self.empty == "nan":
+            return "whole regions undefined where a side is empty (Dice: both), lesions penalised"
         return (
-            f"distances {_worded(self.one_empty)}, {shares} 0 where one side is empty; "
+            f"{one} one side is empty; "
             f"distances {_worded(self.both_empty)}, {shares} {_worded(self.both_empty_dice)} where "
             "both are empty"
         )
@@ -221,13 +223,17 @@ MET_2024: Final = DilatedLesions(
 
 
 def _lesionwise(lesions: DilatedLesions) -> Protocol:
-    return Protocol(one_empty=lesions.penalty, lesions=lesions, tolerances=lesions.tolerances_mm)
+    return Protocol(
+        nsd="mean_fraction",
+        tolerances=lesions.tolerances_mm,
+        one_empty=lesions.penalty,
+        lesions=lesions,
+    )
 
 
 SEASON_2024: Final = {
     "gli": _lesionwise(
         DilatedLesions(
-            dilations=3,
             dilations_of={"NETC": 5, "RC": 5},  # SNFH was meant too, but the script misspells it
             threshold=20,
             threshold_of={"ET": 10},
@@ -267,6 +273,7 @@ BRATS2026: Final = Protocol(
     hausdorff="pooled",
     in_voxels=True,
     sensitivity=False,
+    nsd="mean_fraction",
     tolerances=(0.5,),
     one_empty=373,
     both_empty="nan",
@@ -276,7 +283,7 @@ BRATS2026: Final = Protocol(
 )
 
 PROTOCOLS: Final[dict[str, Protocol]] = {
-    "whole": Protocol(assd=True, nsd="surfel", tolerances=(1.0,)),
+    "whole": Protocol(assd=True, tolerances=(1.0,)),
     "brats2015": BRATS2021,
     "brats2021": BRATS2021,
     "brats2023-gli": _lesionwise(DilatedLesions(dilations=3, threshold=50)),

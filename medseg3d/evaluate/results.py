@@ -32,10 +32,10 @@ class LesionScore:
     measures: Measures
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain data, measures beside the rest; undefined is None."""
+        """Give plain data, measures beside the rest."""
         facts = {"status": self.status, "center_mm": [*self.center_mm]}
         volumes = {"reference_mm3": self.reference_mm3, "predicted_mm3": self.predicted_mm3}
-        return {**facts, **volumes, **_null_for_nan(self.measures)}
+        return {**facts, **volumes, **self.measures}
 
 
 LESION_FACTS: Final = ("status", "center_mm", "reference_mm3", "predicted_mm3")
@@ -66,7 +66,8 @@ class RegionScore:
         numbers = {**self.measures, **self.facts}
         if self.lesions is None:
             return numbers
-        return {**numbers, "lesions": [lesion.to_dict() for lesion in self.lesions]}
+        lesions = enumerate((lesion.to_dict() for lesion in self.lesions), start=1)
+        return {**numbers, "lesions": [{"lesion": n, **lesion} for n, lesion in lesions]}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "RegionScore":
@@ -186,7 +187,7 @@ class Scores:
         policy = self.scheme.policy.replace("; ", "\n  ")
         return (
             f"{self.scheme.name}\n  {policy}\n{align([head, *rows])}\n"
-            f"{len(self.cases)} cases, {len(self.failed)} failed. "
+            f"cases: {len(self.cases)}, failed: {len(self.failed)}. "
             "low to high: 95 % interval of the mean"
         )
 
@@ -235,19 +236,23 @@ def _read_case(content: Mapping[str, Any], scheme: Scheme) -> CaseResult:
 def _read_lesion(content: Mapping[str, Any]) -> LesionScore:
     x, y, z = content["center_mm"]
     volumes = content["reference_mm3"], content["predicted_mm3"]
-    measures = _nan_for_null(content, but=LESION_FACTS)
+    measures = _nan_for_null(content, but=("lesion", *LESION_FACTS))
     return LesionScore(content["status"], (x, y, z), *volumes, measures)
 
 
-def _null_for_nan(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in content.items()
-    }
+def _null_for_nan(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {name: _null_for_nan(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_null_for_nan(value) for value in content]
+    return None if isinstance(content, float) and math.isnan(content) else content
 
 
 def _nan_for_null(content: Mapping[str, Any], *, but: Sequence[str]) -> dict[str, float | int]:
     rest = {name: value for name, value in content.items() if name not in but}
+    for name, value in rest.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise TypeError(f"{name} is {value!r}, expected a number or null")
     return {name: math.nan if value is None else value for name, value in rest.items()}
 
 

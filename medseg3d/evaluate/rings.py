@@ -14,7 +14,8 @@ from itertools import pairwise
 from typing import Final, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64, UInt8
+import scipy
+from jaxtyping import Bool, Float64, Int, Int64, UInt8
 from scipy.spatial import cKDTree
 
 Field: TypeAlias = UInt8[np.ndarray, "places"]
@@ -31,6 +32,9 @@ ON_GOAL: Final = 255
 
 MOST_STEPS: Final = 64
 """In a ring. After one as wide, surfaces that have found less than half are too far apart."""
+
+MOST_LOOKED_UP: Final = 20_000
+"""Far places, beyond which a transform of the whole box is quicker than a tree."""
 
 BLOCK: Final = 2**16
 """Steps that are taken together: few enough to stay in the processor's cache."""
@@ -121,10 +125,12 @@ def nearest_mm(
     if near.max() < ON_GOAL:
         return squares
     left = np.arange(len(places))
+    in_sight_mm = (ON_GOAL - 1) * lattice.spacing_mm[lattice.axes[0]]
     for ring in build_rings(tuple(lattice.spacing_mm[axis] for axis in lattice.axes[1:])):
         squares[left] = np.minimum(squares[left], _squares(near, places[left], ring, lattice))
-        left = left[squares[left] > ring.then_mm**2]
-        if not left.size or (enough and enough(left, ring.then_mm)):
+        settled_mm = min(ring.then_mm, in_sight_mm)
+        left = left[squares[left] > settled_mm**2]
+        if not left.size or (enough and enough(left, settled_mm)):
             squares[left] = np.inf
             return np.sqrt(squares)
         if len(ring.steps) >= MOST_STEPS and 2 * len(left) > len(places):
@@ -172,7 +178,24 @@ def _squares(near: Field, places: Elements, ring: Ring, lattice: Lattice) -> Dis
 
 
 def _far_squares(places: Elements, near: Field, lattice: Lattice) -> Distances:
-    here, there = lattice.indices(places), lattice.indices(np.flatnonzero(near == ON_GOAL))
-    tree = cKDTree(there * lattice.spacing_mm, compact_nodes=False, balanced_tree=False)
-    _, nearest = tree.query(here * lattice.spacing_mm)
-    return (((there[nearest] - here) * lattice.spacing_mm) ** 2).sum(axis=-1)
+    """Look the nearest up in a tree; where too many are far, in a transform of the whole box."""
+    here = lattice.indices(places)
+    if len(places) > MOST_LOOKED_UP:
+        nearest = _transformed(near, lattice)[places]
+    else:
+        there = lattice.indices(np.flatnonzero(near == ON_GOAL))
+        tree = cKDTree(there * lattice.spacing_mm, compact_nodes=False, balanced_tree=False)
+        nearest = there[tree.query(here * lattice.spacing_mm)[1]]
+    return (((nearest - here) * lattice.spacing_mm) ** 2).sum(axis=-1)
+
+
+def _transformed(near: Field, lattice: Lattice) -> Int[np.ndarray, "places axes"]:
+    """Give for each place of the box the indices of the nearest, along the masks' own axes."""
+    indices = scipy.ndimage.distance_transform_edt(
+        near.reshape(lattice.shape) != ON_GOAL,
+        sampling=[lattice.spacing_mm[axis] for axis in lattice.axes],
+        return_distances=False,
+        return_indices=True,
+    )
+    in_memory = indices.reshape(len(lattice.axes), -1)
+    return in_memory[[lattice.axes.index(axis) for axis in sorted(lattice.axes)]].T

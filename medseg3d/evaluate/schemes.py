@@ -40,6 +40,9 @@ ADULT: Final = LabelScheme(
 )
 """Tumours before treatment, since 2023."""
 
+UNTREATED: Final = ADULT.model_copy(update={"values": {1: "NETC", 2: "SNFH", 3: "ET"}})
+"""The same since 2024, by its names of then."""
+
 METASTASES: Final = LabelScheme(
     values={1: "NETC", 2: "SNFH", 3: "ET", 4: "RC"},
     regions={"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,), "RC": (4,)},
@@ -89,22 +92,22 @@ CHALLENGES: Final[dict[str, LabelScheme]] = {
     "brats2023-ped": ADULT,
     "brats2023-met": ADULT,
     "brats2024-gli": TREATED,
-    "brats2024-ssa": ADULT,
-    "brats2024-met": ADULT,
+    "brats2024-ssa": UNTREATED,
+    "brats2024-met": UNTREATED,
     "brats2024-ped": CHILDREN,
-    "brats2024-men": ADULT,
+    "brats2024-men": UNTREATED,
     "brats2024-men-rt": TARGET,
     "brats2025-gli": TREATED,
-    "brats2025-ssa": ADULT,
+    "brats2025-ssa": UNTREATED,
     "brats2025-met": METASTASES,
     "brats2025-ped": CHILDREN,
-    "brats2025-men": ADULT,
+    "brats2025-men": UNTREATED,
     "brats2025-men-rt": TARGET,
     "brats2026-gli": TREATED,
     "brats2026-mets": METASTASES,
     "brats2026-ped": CHILDREN,
-    "brats2026-goat": ADULT,
-    "brats2026-menpre": ADULT,
+    "brats2026-goat": UNTREATED,
+    "brats2026-menpre": UNTREATED,
     "brats2026-menrt": TARGET,
 }
 """Season and challenge -> what its label maps hold; its rules have the same name."""
@@ -116,6 +119,10 @@ def _scheme(labels: LabelScheme, *, name: str, protocol: str) -> Scheme:
 
 SCHEMES: Final[dict[str, Scheme]] = {
     **{name: _scheme(labels, name=name, protocol=name) for name, labels in CHALLENGES.items()},
+    **{
+        f"brats{year}": _scheme(CHALLENGES["brats2021"], name=f"brats{year}", protocol="brats2021")
+        for year in (2017, 2018, 2019, 2020, 2022)
+    },
     "brats2023": _scheme(ADULT, name="brats2023", protocol="brats2023-gli"),
     "hippocampus": Scheme(name="hippocampus", values={1: "anterior", 2: "posterior"}),
 }
@@ -138,6 +145,8 @@ def find_scheme(scheme: str | Path | LabelScheme) -> Scheme:
         return SCHEMES[str(scheme)]
     if Path(scheme).suffix.lower() in (".yaml", ".yml"):
         return _read_scheme(Path(scheme))
+    if tracks := [name for name in SCHEMES if name.startswith(f"{scheme}-")]:
+        raise ConfigError(f"'{scheme}' has several tracks; name one of {', '.join(tracks)}")
     near = difflib.get_close_matches(str(scheme).lower(), SCHEMES, n=1)
     raise ConfigError(
         f"unknown scheme '{scheme}'{f', did you mean {near[0]!r}?' if near else ';'} "

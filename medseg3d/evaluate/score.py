@@ -1,15 +1,15 @@
 """Score one label map against its reference: from two volumes to the numbers of a protocol."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
 from medseg3d.arrays import LabelMapIJK, TripleInt
-from medseg3d.errors import GridError, LabelError
+from medseg3d.errors import ConfigError, GridError, LabelError
 from medseg3d.evaluate.lesions import Lesion, LesionScores, diagonal
 from medseg3d.evaluate.lesionwise import score_lesions
 from medseg3d.evaluate.overlap import Mask, Overlap, count_overlap
@@ -18,6 +18,7 @@ from medseg3d.evaluate.results import CaseScore, LesionScore, Measures, RegionSc
 from medseg3d.evaluate.schemes import Scheme, find_scheme, scheme_of_values
 from medseg3d.evaluate.surface import average_symmetric_surface_distance_mm, surface_scores
 from medseg3d.geometry.crop import nonzero_box
+from medseg3d.io.files import read_volume
 from medseg3d.labels import LabelScheme, as_label_map, count_values, region_masks, require_values
 from medseg3d.volume import Grid, Volume, require_one_grid
 
@@ -59,18 +60,24 @@ class LabelPair:
             yield region, inside[flat], claimed[flat]
 
 
+Side: TypeAlias = Volume | str | Path
+"""A label map, or the file that holds it."""
+
+
 def score_case(
-    predicted: Volume, reference: Volume, *, scheme: str | Path | LabelScheme | None = None
+    predicted: Side, reference: Side, *, scheme: str | Path | LabelScheme | None = None
 ) -> CaseScore:
     """Score a label map against its reference, region by region.
 
-    `scheme` is a name in `SCHEMES`, a YAML file, or a scheme; without one every value is a region.
-    A 2D image (K = 1) is measured in 2D. Numbers within 0.001 of an integer count as it.
+    Both are volumes or files. `scheme` is a name in `SCHEMES`, a YAML file, or a scheme; without
+    one every value is a region. A 2D image (K = 1) is measured in 2D. Numbers within 0.001 of an
+    integer count as it.
 
     Raises:
         GridError: the two do not lie on one grid, or one has several channels.
         LabelError: values are no integers, or not the scheme's.
-        ConfigError: no such scheme.
+        FormatError: a file is missing or damaged.
+        ConfigError: no such scheme, or neither a volume nor a file.
     """
     pair = pair_labels(predicted, reference)
     if scheme is None:
@@ -82,15 +89,33 @@ def score_case(
     return score_pair(pair, found)
 
 
-def pair_labels(predicted: Volume, reference: Volume) -> LabelPair:
-    """Read two volumes as label maps, cut to what either of them holds.
+def read_side(side: Side, source: str) -> Volume:
+    """Give a volume as it is, or read it; what is no label map is told apart later.
+
+    Raises:
+        FormatError: the file is missing or damaged.
+        ConfigError: neither a volume nor a file.
+    """
+    if isinstance(side, Volume):
+        return side
+    if not isinstance(side, str | Path):
+        raise ConfigError(
+            f"{source}: a {type(side).__name__} is neither a Volume nor the path of a file; an "
+            "array becomes a label map with Volume(array_IJK[np.newaxis], affine)"
+        )
+    return read_volume(side, nonfinite="keep", fourth_axis="channels")
+
+
+def pair_labels(predicted: Side, reference: Side) -> LabelPair:
+    """Read two sides as label maps, cut to what either of them holds.
 
     Raises:
         GridError: the two do not lie on one grid, or one has several channels.
         LabelError: values are no integers.
     """
-    require_one_grid((reference.grid, predicted.grid), ("reference", "predicted"))
-    sides = {"reference": reference, "predicted": predicted}
+    given = {"reference": reference, "predicted": predicted}
+    sides = {source: read_side(side, source) for source, side in given.items()}
+    require_one_grid([side.grid for side in sides.values()], [*sides])
     for source, side in sides.items():
         if side.num_channels != 1:
             raise GridError(
@@ -102,23 +127,31 @@ def pair_labels(predicted: Volume, reference: Volume) -> LabelPair:
         source: as_label_map(side.array_CIJK[0][box.slices], source=source)
         for source, side in sides.items()
     }
-    return LabelPair(**cut, start_IJK=box.start, grid=reference.grid)
+    return LabelPair(**cut, start_IJK=box.start, grid=sides["reference"].grid)
 
 
 def score_pair(pair: LabelPair, scheme: Scheme) -> CaseScore:
     """Score label maps that hold only the scheme's values."""
     rules = scheme.protocol.lesions
-    masks = pair.masks(scheme)
-    # masks are many times their lesions: all are held at once only where regions join lesions
-    at_once = isinstance(rules, DilatedLesions) and rules.joins
-    groups = [[*masks]] if at_once else ([mask] for mask in masks)
+    # masks are large: all are held at once only where lesions of one region join those of another
+    if isinstance(rules, DilatedLesions) and rules.joins:
+        groups = iter([[*pair.masks(_with_tissues(scheme, rules))]])
+    else:
+        groups = ([masks] for masks in pair.masks(scheme))
     regions: dict[str, RegionScore] = {}
     for group in groups:
         lesions = _find_lesions(group, pair, rules) if rules else {}
         for region, inside, claimed in group:
             found = lesions.get(region)
             regions[region] = _score_region(inside, claimed, pair, scheme.protocol, found)
-    return CaseScore(scheme.name, regions)
+    return CaseScore(scheme.name, {region: regions[region] for region in scheme.regions})
+
+
+def _with_tissues(scheme: Scheme, rules: DilatedLesions) -> Scheme:
+    """Add as regions the values that lesions are joined by and that are no region."""
+    wanted = {tissue for by in rules.joins.values() for tissue in by}
+    tissues = {name: (value,) for value, name in scheme.values.items() if name in wanted}
+    return scheme.model_copy(update={"regions": {**tissues, **scheme.regions}})
 
 
 def _find_lesions(
@@ -170,7 +203,7 @@ def _score_region(
         tp_voxels=overlap.tp,
         fp_voxels=overlap.fp,
         fn_voxels=overlap.fn,
-        lesions=tuple(_placed(lesion, pair) for lesion in lesions.lesions) if lesions else None,
+        lesions=_placed(() if is_skipped else lesions.lesions, pair) if lesions else None,
     )
 
 
@@ -228,17 +261,17 @@ def _filled_in(protocol: Protocol, dice: float, distance: float, nsd: float) -> 
     }
 
 
-def _placed(lesion: Lesion, pair: LabelPair) -> LesionScore:
-    """Say where in the world a lesion is."""
-    center = np.zeros(3)
-    center[: pair.num_axes] = lesion.center_IJK
-    x, y, z = (
-        pair.grid.affine[:3, :3] @ (center + pair.start_IJK) + pair.grid.affine[:3, 3]
-    ).tolist()
-    measures = {"dice": lesion.dice, "hd95": lesion.hd95, **lesion.nsd}
-    return LesionScore(
-        lesion.status, (x, y, z), lesion.reference_mm3, lesion.predicted_mm3, measures
-    )
+def _placed(lesions: Iterable[Lesion], pair: LabelPair) -> tuple[LesionScore, ...]:
+    """Say where in the world each lesion is."""
+    affine, scores = pair.grid.affine, []
+    for lesion in lesions:
+        center = np.zeros(3)
+        center[: pair.num_axes] = lesion.center_IJK
+        x, y, z = (affine[:3, :3] @ (center + pair.start_IJK) + affine[:3, 3]).tolist()
+        volumes = lesion.reference_mm3, lesion.predicted_mm3
+        measures = {"dice": lesion.dice, "hd95": lesion.hd95, **lesion.nsd}
+        scores.append(LesionScore(lesion.status, (x, y, z), *volumes, measures))
+    return tuple(scores)
 
 
 def _spacing_mm(grid: Grid) -> tuple[float, ...]:
@@ -248,5 +281,7 @@ def _spacing_mm(grid: Grid) -> tuple[float, ...]:
     that would move distances across a tolerance; of a straight one it is exact.
     """
     oblique = np.count_nonzero(grid.affine[:3, :3], axis=0) > 1
-    exact = np.array(grid.spacing_mm)
-    return tuple(np.where(oblique, exact.astype(np.float32), exact).tolist())
+    return tuple(
+        float(np.float32(f"{spacing:.6g}")) if tilted else spacing
+        for spacing, tilted in zip(grid.spacing_mm, oblique, strict=True)
+    )

@@ -21,9 +21,9 @@ class Summary:
 
     mean: float
     sd: float
-    median: float
     low: float
     high: float
+    median: float
     n: int
     undefined: int
 

@@ -14,9 +14,9 @@ def write_scores(scores: Scores, folder: str | Path) -> None:
     """Write `scores.json`, and tables of the same numbers.
 
     `scores.csv` has a row per number, `scores_wide.csv` a row per case, `lesions.csv` a row per
-    lesion where the protocol knows any. The folder is made where it is missing. Failed cases are
-    in all of them but the last, with the reason. An undefined number is `nan` in the tables and
-    null in JSON.
+    lesion where the protocol knows any; that of an earlier evaluation is removed. The folder is
+    made where it is missing. Failed cases are in all of them but the last, with the reason. An
+    undefined number is `nan` in the tables and null in JSON.
 
     Raises:
         ConfigError: the folder is not writable, or the disk is full.
@@ -30,6 +30,7 @@ def write_scores(scores: Scores, folder: str | Path) -> None:
     if scores.scheme.protocol.lesions is not None:
         files["lesions.csv"] = as_csv(_lesion_rows(scores))
     prepare_folder(folder)
+    (folder / "lesions.csv").unlink(missing_ok=True)  # of an evaluation before this one
     for name, text in files.items():
         write_atomically(folder / name, text.encode())
 
@@ -79,15 +80,7 @@ def _lesion_rows(scores: Scores) -> Iterator[tuple[object, ...]]:
     status, center, *volumes = LESION_FACTS
     places = [f"{center}_{axis}" for axis in "xyz"]
     measures = [*dict.fromkeys(name for *_, lesion in rows for name in lesion.measures)]
-    yield (
-        "case",
-        "region",
-        "lesion",
-        status,
-        *places,
-        *volumes,
-        *measures,
-    )
+    yield ("case", "region", "lesion", status, *places, *volumes, *measures)
     for case, region, number, lesion in rows:
         numbers = (lesion.measures.get(name, "") for name in measures)
         sizes = lesion.reference_mm3, lesion.predicted_mm3

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from medseg3d.evaluate.results import Scores
 from medseg3d.report.measures import is_empty, is_penalised, scored_regions
-from medseg3d.report.plots import INK, Chart, draw_chart
+from medseg3d.report.plots import INK, Chart, draw_chart, style_dots
 
 MM3_PER_ML: Final = 1000.0
 SPREAD: Final = 1.96
@@ -73,9 +73,11 @@ def compare_volumes(scores: Scores, region: str) -> Agreement:
     )
 
 
-def draw_agreement(scores: Scores, region: str) -> Chart:
-    """Draw differences against means; the lines are the bias and the limits of agreement."""
+def draw_agreement(scores: Scores, region: str) -> Chart | None:
+    """Draw differences against means, with bias and limits of agreement; None without a volume."""
     agreement = compare_volumes(scores, region)
+    if not agreement.reference_ml:
+        return None
     color = scores.scheme.region_color(region)
     return draw_chart(
         partial(plot_agreement, agreement=agreement, color=color),
@@ -91,11 +93,11 @@ def plot_agreement(axes: Axes, agreement: Agreement, *, color: str) -> None:
     axes.axhline(0, color=INK, linewidth=0.6, alpha=0.4)
     for chosen, fill in ((~is_hollow, color), (is_hollow, "none")):
         dots = means[chosen], differences[chosen], "o"
-        axes.plot(*dots, color=color, markerfacecolor=fill, markersize=3.6)
+        axes.plot(*dots, color=color, markerfacecolor=fill, **style_dots(len(means)))
     levels = (agreement.bias_ml, *agreement.limits_ml)
     for level, dashes in zip(levels, ("solid", "dashed", "dashed"), strict=True):
         if not math.isnan(level):
-            axes.axhline(level, color=INK, linestyle=dashes, linewidth=1)
+            axes.axhline(level, color=INK, linestyle=dashes, linewidth=1, zorder=3)
     axes.set(xlabel="mean of both (ml)", ylabel="predicted − reference (ml)")
     axes.set_xlim(left=0)
     axes.grid(visible=True)

@@ -2,15 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import nan
 from typing import Any, Final
 
 import numpy as np
 
 from medseg3d.data.cases import Case
-from medseg3d.evaluate.results import Scores
+from medseg3d.evaluate.results import CaseResult, RegionScore, Scores
 from medseg3d.evaluate.schemes import SCHEMES, Scheme
 from medseg3d.evaluate.stats import Summary
 from medseg3d.report.agreement import draw_agreement
@@ -24,11 +23,13 @@ from medseg3d.report.measures import (
     Measure,
     deciding_measures,
     drawn_measures,
+    has_lost_lesions,
     is_empty,
     is_penalised,
     scored_regions,
     tabled_measures,
 )
+from medseg3d.report.plots import Chart
 from medseg3d.report.strips import draw_strips
 from medseg3d.report.worst import draw_worst, order_cases
 
@@ -56,12 +57,19 @@ class Sides:
 
 
 def describe_scores(scores: Scores, images: Mapping[str, Case]) -> dict[str, Any]:
-    """Say and draw what the page tells about scores; keys are the names in the template."""
+    """Say and draw what the page tells about scores; keys are the names in the template.
+
+    Of what no case has there is no row, no chart and no picture.
+    """
     scheme, protocol = scores.scheme, scores.scheme.protocol
     dice, hd95 = deciding_measures(protocol)
     has_lesions = protocol.lesions is not None
     pictures = [*draw_worst(scores, images)]
-    scored = [(case, case.score.regions.values()) for case in scores.cases if case.score]
+    strips = [draw_strips(scores, measure) for measure in drawn_measures(protocol)]
+
+    def charts(draw: Callable[[Scores, str], Chart | None]) -> list[Chart]:
+        return [chart for region in scheme.regions if (chart := draw(scores, region))]
+
     return {
         "scores": scores,
         "scheme": scheme,
@@ -75,15 +83,16 @@ def describe_scores(scores: Scores, images: Mapping[str, Case]) -> dict[str, Any
         "rows": _rows(scores, tabled_measures(protocol)),
         "sides": {region: _count_sides(scores, region) for region in scheme.regions},
         "counts": {r: count_findings(find_lesions(scores, r)) for r in scheme.regions},
-        "num_penalised": sum(any(is_penalised(case, s) for s in found) for case, found in scored),
-        "num_empty": sum(any(map(is_empty, found)) for _, found in scored),
-        "strips": [draw_strips(scores, measure) for measure in drawn_measures(protocol)],
-        "by_volume": [draw_dice_by_volume(scores, region) for region in scheme.regions],
-        "by_size": [draw_detection(scores, r) for r in scheme.regions] if has_lesions else [],
-        "agreements": [draw_agreement(scores, region) for region in scheme.regions],
+        "num_penalised": _count_cases(scores, is_penalised),
+        "num_lost": _count_cases(scores, lambda _, score: has_lost_lesions(score)),
+        "num_empty": _count_cases(scores, lambda _, score: is_empty(score)),
+        "strips": [chart for chart in strips if chart],
+        "by_volume": charts(draw_dice_by_volume),
+        "by_size": charts(draw_detection) if has_lesions else [],
+        "agreements": charts(draw_agreement),
         "pictures": pictures,
         "drawn": {picture.case.pair.case: n for n, picture in enumerate(pictures, start=1)},
-        "cases": order_cases(scores),
+        "cases": order_cases(scores) if any(case.score for case in scores.cases) else [],
     }
 
 
@@ -98,16 +107,24 @@ def _season(scheme: Scheme) -> str | None:
 
 
 def _rows(scores: Scores, measures: Sequence[Measure]) -> dict[Measure, dict[str, Row]]:
-    """Sum up each measure in each region."""
+    """Sum up each measure in each region in which it is defined at all."""
     summaries = scores.summary()
 
     def row(region: str, measure: str) -> Row:
-        numbers = np.array(scores.numbers(region, measure))
-        defined = numbers[~np.isnan(numbers)]
-        quarters = np.percentile(defined, (25, 75)).tolist() if defined.size else (nan, nan)
+        quarters = np.nanpercentile(scores.numbers(region, measure), (25, 75)).tolist()
         return Row(summaries[region][measure], *quarters)
 
-    return {m: {region: row(region, m.name) for region in scores.scheme.regions} for m in measures}
+    rows = {m: {r: row(r, m.name) for r in summaries if summaries[r][m.name].n} for m in measures}
+    return {measure: row_of for measure, row_of in rows.items() if row_of}
+
+
+def _count_cases(scores: Scores, holds: Callable[[CaseResult, RegionScore], bool]) -> int:
+    """Count the cases with a score of which something holds in any region."""
+    return sum(
+        any(holds(case, score) for score in case.score.regions.values())
+        for case in scores.cases
+        if case.score
+    )
 
 
 def _count_sides(scores: Scores, region: str) -> Sides:

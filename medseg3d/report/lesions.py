@@ -10,16 +10,19 @@ from statistics import median
 from typing import Any, Final
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from medseg3d.evaluate.results import RegionScore, Scores
 from medseg3d.report.measures import scored_regions
-from medseg3d.report.plots import INK, Chart, draw_chart, shorten
+from medseg3d.report.plots import INK, Chart, draw_chart, shorten, style_dots
 
 STATUSES: Final = {"tp": "found", "fn": "missed", "fp": "made up"}
 BOUNDS_MM3: Final = (0.0, 10.0, 100.0, 1e3, 1e4, math.inf)
 """Sizes that are counted apart."""
 MARKERS: Final = {"tp": "o", "fn": "v", "fp": "x"}
+STEPS: Final = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))
+"""Where a logarithmic axis may have its ticks within a decade, from the finest on."""
+MOST_TICKS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,12 @@ def count_by_size(findings: Sequence[Finding]) -> dict[str, Counts]:
     return {name: count_findings(some) for name, some in zip(names, bins, strict=True) if some}
 
 
-def draw_dice_by_volume(scores: Scores, region: str) -> Chart:
-    """Draw Dice against volume; what is ignored or without Dice is not drawn."""
+def draw_dice_by_volume(scores: Scores, region: str) -> Chart | None:
+    """Draw Dice against volume, but for what is ignored or without Dice; None of nothing."""
     found = find_lesions(scores, region)
     shown = [f for f in found if f.status in STATUSES and not math.isnan(f.dice)]
+    if not shown:
+        return None
     return draw_chart(
         partial(plot_dice_by_volume, findings=shown, color=scores.scheme.region_color(region)),
         title=region,
@@ -89,6 +94,7 @@ def draw_dice_by_volume(scores: Scores, region: str) -> Chart:
 
 def plot_dice_by_volume(axes: Axes, findings: Sequence[Finding], *, color: str) -> None:
     """Plot a mark per finding: a dot, a hollow triangle, a cross."""
+    style = style_dots(len(findings))
     for status, marker in MARKERS.items():
         some = [finding for finding in findings if finding.status == status]
         axes.plot(
@@ -97,23 +103,24 @@ def plot_dice_by_volume(axes: Axes, findings: Sequence[Finding], *, color: str) 
             marker,
             color=color,
             markerfacecolor=color if status == "tp" else "none",
-            markersize=3.6 if status == "tp" else 5,
             clip_on=False,
+            **style | {"markersize": style["markersize"] * (1 if status == "tp" else 1.4)},
         )
     _scale_volumes(axes, [finding.mm3 for finding in findings])
     axes.set(ylabel="Dice", ylim=(-0.05, 1.02))
     axes.grid(visible=True)
 
 
-def draw_detection(scores: Scores, region: str) -> Chart:
-    """Draw how many lesions of each size were found, missed and made up."""
+def draw_detection(scores: Scores, region: str) -> Chart | None:
+    """Draw how many lesions of each size were found, missed and made up; None without lesions."""
     found = [finding for finding in find_lesions(scores, region) if finding.status in STATUSES]
+    if not found:
+        return None
     counts = count_by_size(found)
     return draw_chart(
         partial(plot_detection, counts=counts, color=scores.scheme.region_color(region)),
         title=region,
-        caption="; ".join(f"{size} mm³: {_said_of_counts(c)}" for size, c in counts.items())
-        or "no lesion on either side",
+        caption="; ".join(f"{size} mm³: {_said_of_counts(c)}" for size, c in counts.items()),
     )
 
 
@@ -157,14 +164,22 @@ def _whole(score: RegionScore) -> Iterator[Finding]:
 
 def _scale_volumes(axes: Axes, volumes_mm3: Sequence[float]) -> None:
     """Make the axis logarithmic, and wide enough for a number or two."""
-    low, high = min(volumes_mm3, default=1), max(volumes_mm3, default=10)
-    axes.set_xscale("log")
-    axes.set_xlim(low / 1.6, high * 1.6)
-    steps = (1.0, 2.0, 5.0) if high < 20 * low else (1.0,)
-    axes.xaxis.set_major_locator(LogLocator(subs=steps, numticks=7))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda mm3, _: shorten(mm3)))
-    axes.set_xlabel("volume (mm³)")
+    low, high = min(volumes_mm3) / 1.6, max(volumes_mm3) * 1.6
+    ticks = _log_ticks(low, high)
+    axes.set(xscale="log", xlim=(low, high), xlabel="volume (mm³)")
+    axes.set_xticks(ticks, [shorten(tick) for tick in ticks])
+    axes.set_xticks([], minor=True)
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Choose up to four round numbers; two at least, where `high` is 2.5 times `low`."""
+    decades = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    choices = [
+        [number for d in decades for step in steps if low <= (number := step * 10.0**d) <= high]
+        for steps in STEPS
+    ]
+    ticks = next((choice for choice in choices if len(choice) <= MOST_TICKS), choices[-1])
+    return ticks[:: math.ceil(len(ticks) / MOST_TICKS)]
 
 
 def _size_name(low: float, high: float) -> str:

@@ -31,6 +31,7 @@ class Measure:
     name: str
     label: str
     is_distance: bool
+    of_lesions: bool
 
     @property
     def digits(self) -> int:
@@ -67,9 +68,19 @@ def scored_regions(scores: Scores, region: str) -> list[tuple[CaseResult, Region
     return [(case, case.score.regions[region]) for case in scores.cases if case.score]
 
 
-def is_penalised(case: CaseResult, score: RegionScore) -> bool:
-    """Tell whether a region's numbers go by rule: one side is empty, or the case has failed."""
+def is_penalised(case: CaseResult, score: RegionScore, *, of_lesions: bool = False) -> bool:
+    """Tell whether a region's numbers go by rule: one side is empty, or the case has failed.
+
+    Those `of_lesions` do so where a lesion was missed or made up.
+    """
+    if of_lesions:
+        return bool(case.reason) or has_lost_lesions(score)
     return bool(case.reason) or (score.reference_mm3 > 0) != (score.predicted_mm3 > 0)
+
+
+def has_lost_lesions(score: RegionScore) -> bool:
+    """Tell whether a lesion was missed or made up."""
+    return any(score.measures.get(count, 0) > 0 for count in ("lesion_fn", "lesion_fp"))
 
 
 def is_empty(score: RegionScore) -> bool:
@@ -89,4 +100,4 @@ def _describe(name: str, protocol: Protocol) -> Measure:
         label += ", lesion-wise"
     if stem in DISTANCES:
         label += f" ({unit})"
-    return Measure(name, label, stem in DISTANCES)
+    return Measure(name, label, stem in DISTANCES, of_lesions)

@@ -1,15 +1,17 @@
-"""Slices of a case: the image in grey, reference and prediction as outlines."""
+"""Slices of a case: the image in grey, the reference as areas, the prediction as outlines."""
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
 
 from medseg3d.arrays import ArrayIJK, MaskIJK, TripleFloat, TripleInt
 from medseg3d.geometry.crop import Box, nonzero_box
@@ -26,7 +28,8 @@ ENDS: Final = (("R", "L"), ("A", "P"), ("S", "I"))
 """Letters at the first and last voxel of each axis after turning."""
 PLANES: Final = ((0, 1), (0, 2), (1, 2))
 """Axes across and down the page: axial, coronal, sagittal."""
-DASHES: Final[Mapping[Side, str]] = {"reference": "solid", "predicted": "dashed"}
+OPACITY: Final = 0.45
+"""Of the areas: the image shows through, and an outline of the same colour stands out."""
 SCALES_MM: Final = (100, 50, 20, 10, 5, 2, 1)
 WIDTH_PX: Final = 1600
 MOST_HEIGHT_PX: Final = 720
@@ -36,22 +39,25 @@ HALO: Final = (withStroke(linewidth=1.5, foreground="black"),)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Outline:
-    """The border of one region on one side."""
+class _Part:
+    """One region on one side."""
 
     mask: MaskIJK
     color: str
-    dashes: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Scene:
-    """What is drawn, turned to `ORIENTATION` and cut to where there is something."""
+    """What is drawn, turned to `ORIENTATION` and cut to where there is something.
+
+    `telling` are the voxels of which a slice should show as many as it can.
+    """
 
     grey: ArrayIJK
-    labelled: MaskIJK
     window: tuple[float, float]
-    outlines: tuple[_Outline, ...]
+    telling: MaskIJK
+    areas: tuple[_Part, ...]
+    outlines: tuple[_Part, ...]
     spacing_mm: TripleFloat
 
 
@@ -60,8 +66,9 @@ def draw_overlay(
 ) -> bytes:
     """Draw an axial, a coronal and a sagittal slice side by side, as WebP.
 
-    Each is the slice with most labelled voxels, or else the middle one. Lengths are to scale within
-    a slice; all slices are equally high. Without an image the ground is an even grey.
+    Each is the slice in which the sides differ in most voxels; where they do not, or there is but
+    one, that with most labelled voxels, or else the middle one. Lengths are to scale within a
+    slice; all slices are equally high. Without an image the ground is an even grey.
 
     Raises:
         GridError: the volumes do not lie on one grid.
@@ -116,19 +123,28 @@ def _build_scene(
     for side, label_map in maps.items():
         require_values(label_map, labels, source=side)
     labelled = np.any([label_map > 0 for label_map in maps.values()], axis=0)
+    differs = np.ptp([*maps.values()], axis=0) > 0
     grey = turned["image"].array_CIJK[0] if image else np.zeros(labelled.shape)
     inside = grey != grey.min()
     box = _with_margin(nonzero_box((inside | labelled)[np.newaxis]), grey.shape)
     low, high = np.percentile(grey[inside], (0.5, 99.8)) if inside.any() else (-1, 3)
     if low == high:
         low = low - 1
-    outlines = tuple(
-        _Outline(mask, labels.region_color(region), DASHES[side])
+    parts = {
+        side: tuple(
+            _Part(mask, labels.region_color(region))
+            for region, mask in region_masks(label_map[box], labels)
+        )
         for side, label_map in maps.items()
-        for region, mask in region_masks(label_map[box], labels)
+    }
+    return _Scene(
+        grey[box],
+        (float(low), float(high)),
+        (differs if differs.any() else labelled)[box],
+        parts.get("reference", ()),
+        parts.get("predicted", ()),
+        next(iter(turned.values())).spacing_mm,
     )
-    spacing_mm = next(iter(turned.values())).spacing_mm
-    return _Scene(grey[box], labelled[box], (float(low), float(high)), outlines, spacing_mm)
 
 
 def _with_margin(box: Box, shape_IJK: TripleInt) -> tuple[slice, slice, slice]:
@@ -143,7 +159,7 @@ def _with_margin(box: Box, shape_IJK: TripleInt) -> tuple[slice, slice, slice]:
 
 def _draw_slice(axes: Axes, scene: _Scene, across: int, down: int) -> None:
     (through,) = {0, 1, 2} - {across, down}
-    index = _fullest(scene, through)
+    index = _most_telling(scene, through)
     dx, dy = scene.spacing_mm[across], scene.spacing_mm[down]
     slice_JI = scene.grey.take(index, axis=through).T
     rows, columns = slice_JI.shape
@@ -158,6 +174,8 @@ def _draw_slice(axes: Axes, scene: _Scene, across: int, down: int) -> None:
         interpolation="bilinear",
         extent=(0, width_mm, height_mm, 0),
     )
+    areas = _paint(scene.areas, index, through)
+    axes.imshow(areas, aspect="auto", interpolation="nearest", extent=(0, width_mm, height_mm, 0))
     x_mm, y_mm = (np.arange(-1, columns + 1) + 0.5) * dx, (np.arange(-1, rows + 1) + 0.5) * dy
     for outline in reversed(scene.outlines):  # what schemes name first encloses what follows
         mask_JI = np.pad(outline.mask.take(index, axis=through).T, 1)
@@ -168,17 +186,25 @@ def _draw_slice(axes: Axes, scene: _Scene, across: int, down: int) -> None:
                 mask_JI,
                 levels=[0.5],
                 colors=outline.color,
-                linestyles=outline.dashes,
                 linewidths=1.1,
-            )
+            ).set_path_effects([*HALO])
     axes.set(xlim=(0, width_mm), ylim=(height_mm, 0))
     _letter(axes, across, down)
     _draw_scale(axes, width_mm)
 
 
-def _fullest(scene: _Scene, through: int) -> int:
-    """Give the index of the slice with most labelled voxels, or else of the middle one."""
-    counts = np.count_nonzero(scene.labelled, axis=tuple({0, 1, 2} - {through}))
+def _paint(areas: Sequence[_Part], index: int, through: int) -> NDArray[np.float64]:
+    """Colour a slice, rows by columns by RGBA; no colours mix where regions overlap."""
+    painted = np.zeros((1, 1, 4))
+    for area in areas:  # what schemes name first encloses what follows
+        mask_JI = area.mask.take(index, axis=through).T[..., np.newaxis]
+        painted = np.where(mask_JI, (*to_rgb(area.color), OPACITY), painted)
+    return painted
+
+
+def _most_telling(scene: _Scene, through: int) -> int:
+    """Give the index of the slice with most telling voxels, or else of the middle one."""
+    counts = np.count_nonzero(scene.telling, axis=tuple({0, 1, 2} - {through}))
     return int(counts.argmax() if counts.any() else len(counts) // 2)
 
 

@@ -98,12 +98,18 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "counted": _counted,
         "fixed": _fixed,
         "mean_over_regions": mean_over_regions,
         "is_penalised": is_penalised,
         "without_paths": _without_paths,
     }
     return environment.get_template("page.html.j2")
+
+
+def _counted(number: int, noun: str) -> str:
+    """Write a number with a noun, which takes an s unless there is one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _fixed(number: float, digits: int) -> str:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
+from math import sqrt
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -58,6 +59,16 @@ def draw_chart(
             patch.set_alpha(0)
         plot(axes)
         return Chart(title, caption, _svg(figure, f"{title}. {caption}"))
+
+
+def style_dots(number: int) -> dict[str, Any]:
+    """Make dots smaller and fainter the more there are, so that a crowd shows where it is dense."""
+    crowd = max(1.0, number / 100)
+    return {
+        "markersize": 3.6 / crowd**0.25,
+        "markeredgewidth": 1 / sqrt(crowd),
+        "alpha": max(0.3, 1 / sqrt(crowd)),
+    }
 
 
 def shorten(number: float) -> str:

@@ -45,9 +45,10 @@ def order_cases(scores: Scores) -> list[CaseResult]:
 
 
 def draw_worst(scores: Scores, images: Mapping[str, Case]) -> Iterator[Picture]:
-    """Draw the worst cases with a score, all over one channel: what shows the first best."""
+    """Draw the worst cases that did not fail, all over one channel: what shows the first best."""
     channel: str | None = None
-    for case in [case for case in order_cases(scores) if case.score][:NUM_WORST]:
+    scored = [case for case in order_cases(scores) if case.score and not case.reason]
+    for case in scored[:NUM_WORST]:
         try:
             paths = _images_of(case, images)
             label_maps = _read_label_maps(case)
@@ -69,22 +70,17 @@ def _images_of(case: CaseResult, images: Mapping[str, Case]) -> dict[str, Path]:
 
 
 def _read_label_maps(case: CaseResult) -> dict[Side, Volume]:
-    """Read what was scored; of a failed case the reference alone."""
-    sides: dict[Side, Path | None] = {
-        "reference": case.pair.reference,
-        "predicted": None if case.reason else case.pair.predicted,
-    }
-    label_maps = {side: read_volume(path) for side, path in sides.items() if path}
-    if not label_maps:
-        raise FormatError("the scores name no label map of this case; evaluate files to see it")
-    return label_maps
+    reference, predicted = case.pair.reference, case.pair.predicted
+    if reference is None or predicted is None:
+        raise FormatError("the scores name no label maps of this case; evaluate files to see it")
+    return {"reference": read_volume(reference), "predicted": read_volume(predicted)}
 
 
 def _choose_channel(paths: Mapping[str, Path], label_maps: Mapping[Side, Volume]) -> str | None:
     if not paths:
         return None
     channels = {name: _read_image(path) for name, path in paths.items()}
-    return clearest_channel(channels, next(iter(label_maps.values())))
+    return clearest_channel(channels, label_maps["reference"])
 
 
 def _read_image(path: Path) -> Volume:

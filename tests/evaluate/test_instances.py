@@ -1,6 +1,7 @@
 """Instances matched one to one by the rules of 2026, on drawings whose numbers one can count."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -128,3 +129,24 @@ def test_the_reversed_spacing_of_the_official_tool_must_be_asked_for():
         for rules in (PAIRS, quirk)
     )
     assert (right, wrong) == (3, 1)
+
+
+def test_a_sliver_of_overlap_is_a_match_and_many_make_more_than_one():
+    # Dice 2 · 1 / (1 + 1999) = 0.001
+    found = score(draw("#" + "." * 1999), draw("#" * 1999 + "."))
+    assert counts(found) == (1, 0, 0)
+    assert found.measures["lesion_dice"] == pytest.approx(0.001)
+    # two pairs of 0.5 each and a third that could take one side of both
+    found = score(draw("##.##"), draw("#.###"))
+    assert counts(found) == (2, 0, 0)
+
+
+def test_thousands_of_instances_are_matched_in_little_memory():
+    dots = np.zeros((100, 100), dtype=bool)
+    dots[::2, ::2] = True
+    tracemalloc.start()
+    found = score(dots, dots, MatchedInstances())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert counts(found) == (2500, 0, 0)
+    assert peak < 2e7  # a table of all pairs is 5e7

@@ -15,8 +15,8 @@ BAR = Blob((3, 4), np.ones((1, 5), dtype=bool))
 def test_a_lesion_and_all_that_was_predicted_for_it():
     # 2 + 1 of 5 voxels: Dice = 2 · 3 / (5 + 3)
     ends = [Blob((3, 4), np.ones((1, 2), dtype=bool)), Blob((3, 8), np.ones((1, 1), dtype=bool))]
-    lesion = RULER.measure(BAR, ends, number=7, status="tp")
-    assert (lesion.number, lesion.status, lesion.dice) == (7, "tp", 0.75)
+    lesion = RULER.measure(BAR, ends, status="tp")
+    assert (lesion.status, lesion.dice) == ("tp", 0.75)
     assert (lesion.reference_mm3, lesion.predicted_mm3) == (30, 18)
     assert lesion.center_IJK == (3, 6)
     # every voxel of the bar lies within 1 mm of one that was found
@@ -25,7 +25,7 @@ def test_a_lesion_and_all_that_was_predicted_for_it():
 
 @pytest.mark.parametrize(("reference", "predicted"), [(BAR, []), (None, [BAR])])
 def test_one_alone_has_the_penalties(reference, predicted):
-    lesion = RULER.measure(reference, predicted, number=1, status="fn")
+    lesion = RULER.measure(reference, predicted, status="fn")
     assert (lesion.dice, lesion.hd95, lesion.nsd) == (0, 50, {"nsd_1.0": 0})
     assert {lesion.reference_mm3, lesion.predicted_mm3} == {0, 30}
     assert lesion.center_IJK == (3, 6)

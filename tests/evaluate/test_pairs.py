@@ -54,7 +54,7 @@ def test_a_stray_file_does_not_hide_the_layout_that_fits(predicted: Path, refere
 
 def test_a_pattern_says_where_references_are(predicted: Path, reference: Path):
     touch(reference, "a/OTMultiClass.nii.gz", "a.nii.gz")
-    pairs = find_pairs(predicted, reference, pattern="{case}/OT*.nii.gz")
+    pairs = find_pairs(predicted, reference, reference_pattern="{case}/OT*.nii.gz")
     assert pairs[0].reference == reference / "a/OTMultiClass.nii.gz"
 
 
@@ -83,11 +83,34 @@ def test_a_table_names_references_from_its_own_folder(predicted: Path, reference
     ]
 
 
+def test_no_case_is_lost_in_a_folder_of_two_layouts(predicted: Path, reference: Path):
+    touch(reference, "a/a-seg.nii.gz", "b/b-seg.nii.gz", "c/c_seg.nii.gz")
+    pairs = find_pairs(predicted, reference)
+    assert [pair.case for pair in pairs] == ["a", "b", "c"]
+    assert pairs[2] == Pair("c", None, reference / "c/c_seg.nii.gz")
+
+
+def test_a_case_with_files_in_two_layouts_is_refused(predicted: Path, reference: Path):
+    touch(reference, "a/a-seg.nii.gz", "b/b-seg.nii.gz", "b/b_seg.nii.gz")
+    with pytest.raises(ConfigError, match=r"two files are case 'b': .*b-seg.*b_seg.* by a pattern"):
+        find_pairs(predicted, reference)
+    chosen = find_pairs(predicted, reference, reference_pattern="{case}/{case}-seg.nii.gz")
+    assert chosen[1].reference == reference / "b/b-seg.nii.gz"
+
+
+def test_a_pattern_says_where_predictions_are(predicted: Path, reference: Path):
+    touch(predicted, "x_pred.nii.gz")
+    touch(reference, "x.nii.gz")
+    (pair,) = find_pairs(predicted, reference, predicted_pattern="{case}_pred.nii.gz")
+    assert pair == Pair("x", predicted / "x_pred.nii.gz", reference / "x.nii.gz")
+
+
 def test_predictions_may_lie_in_another_layout(predicted: Path, reference: Path):
     touch(reference, "c.nii.gz", "d.nii.gz")
-    touch(predicted, "c/c-seg.nii.gz", "d/d-seg.nii.gz")
-    assert find_pairs(predicted, reference) == [
-        Pair(case, predicted / f"{case}/{case}-seg.nii.gz", reference / f"{case}.nii.gz")
+    (predicted / "deep").mkdir()
+    folder = touch(predicted / "deep", "c/c-seg.nii.gz", "d/d-seg.nii.gz")
+    assert find_pairs(folder, reference) == [
+        Pair(case, folder / f"{case}/{case}-seg.nii.gz", reference / f"{case}.nii.gz")
         for case in "cd"
     ]
 
@@ -126,7 +149,7 @@ def test_no_common_case_is_refused_with_examples_of_both_sides(predicted: Path, 
     with pytest.raises(ConfigError, match="holds none that fits"):
         find_pairs(touch(reference / "empty"), reference)
     with pytest.raises(ConfigError, match=r"reference' holds none that fits.*says where"):
-        find_pairs(predicted, reference, pattern="{case}/truth.nii.gz")
+        find_pairs(predicted, reference, reference_pattern="{case}/truth.nii.gz")
 
 
 def test_two_files_of_one_case_are_refused(predicted: Path, reference: Path):
@@ -135,12 +158,14 @@ def test_two_files_of_one_case_are_refused(predicted: Path, reference: Path):
     with pytest.raises(ConfigError, match=r"two files are case 'a': .*a\.nii.* Remove one"):
         find_pairs(predicted, reference)
     with pytest.raises(ConfigError, match="fits two files of case 'a'"):
-        find_pairs(reference, touch(reference, "a-1.nii", "a-2.nii"), pattern="{case}-*.nii")
+        find_pairs(
+            reference, touch(reference, "a-1.nii", "a-2.nii"), reference_pattern="{case}-*.nii"
+        )
 
 
 def test_a_pattern_without_the_case_is_refused(predicted: Path, reference: Path):
     with pytest.raises(ConfigError, match=r"reference pattern 'seg\.nii' has no '{case}' in it"):
-        find_pairs(predicted, reference, pattern="seg.nii")
+        find_pairs(predicted, reference, reference_pattern="seg.nii")
 
 
 def test_inputs_that_are_missing_or_do_not_go_together_are_refused(predicted: Path, tmp_path: Path):
@@ -154,5 +179,5 @@ def test_inputs_that_are_missing_or_do_not_go_together_are_refused(predicted: Pa
 
 def test_a_table_without_references_is_refused(predicted: Path, tmp_path: Path):
     (tmp_path / "table.csv").write_text("case,t1\na,a.nii.gz\n")
-    with pytest.raises(ConfigError, match="names no reference; it needs a column 'reference'"):
+    with pytest.raises(ConfigError, match="names no reference; it needs the columns 'case' and"):
         find_pairs(predicted, tmp_path / "table.csv")

@@ -119,7 +119,10 @@ def test_only_mets_tells_small_from_large():
         ("brats2024-men-rt", "one made up is counted but costs nothing"),
         ("brats2026-gli", "means over the matched pairs"),
         ("brats2026-gli", "HD95 373 and NSD 0 where the sides share no voxel"),
-        ("brats2026-mets", "references from 27 mm³ and false positives"),
+        (
+            "brats2026-mets",
+            "over those references and all false positives",
+        ),
     ],
 )
 def test_policy_says(protocol, words):

@@ -108,6 +108,12 @@ def test_a_faulty_file_is_refused_with_its_name(tmp_path: Path, text, said):
     assert "mine.yml" in str(raised.value)
 
 
+def test_seasons_until_2022_are_scored_alike():
+    for year in (2017, 2018, 2019, 2020, 2022):
+        assert find_scheme(f"brats{year}").protocol == PROTOCOLS["brats2021"]
+        assert find_scheme(f"brats{year}").regions == SCHEMES["brats2021"].regions
+
+
 def test_a_missing_file_and_an_unknown_name_are_refused_with_what_is_known(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"cannot be read.*No such file"):
         find_scheme(tmp_path / "none.yaml")
@@ -115,6 +121,10 @@ def test_a_missing_file_and_an_unknown_name_are_refused_with_what_is_known(tmp_p
         ConfigError, match=r"'brats2032', did you mean 'brats2023'\? known are brats"
     ):
         find_scheme("brats2032")
+    with pytest.raises(
+        ConfigError, match=r"'brats2024' has several tracks; name one of brats2024-"
+    ):
+        find_scheme("brats2024")
     with pytest.raises(ConfigError, match=r"unknown scheme 'xyz'; known are brats2015, .*YAML"):
         find_scheme("xyz")
 

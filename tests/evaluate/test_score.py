@@ -13,6 +13,7 @@ import pytest
 import medseg3d
 from medseg3d.errors import ConfigError, FormatError, GridError, LabelError
 from medseg3d.evaluate.folder import score_cases
+from medseg3d.evaluate.pairs import Pair, find_pairs
 from medseg3d.evaluate.protocols import PROTOCOLS, Protocol
 from medseg3d.evaluate.results import Scores, read_scores
 from medseg3d.evaluate.schemes import Scheme
@@ -50,6 +51,7 @@ class TestCase:
         whole = scores["regions"]["WT"]
         assert whole.pop("lesions") == [
             {
+                "lesion": 1,
                 "status": "tp",
                 "center_mm": pytest.approx([6.5, 2 * 6.5, 3 * 3.5]),
                 "reference_mm3": pytest.approx(144 * 6),
@@ -82,7 +84,8 @@ class TestCase:
         labels = {"name": "mine", "values": {2: "ED", 3: "ET"}}
         for definition in ("surfel", "pooled", "max_directed"):
             for in_voxels, spacing in ((False, SPACING), (True, (1.0, 1.0, 1.0))):
-                protocol = Protocol(hausdorff=definition, in_voxels=in_voxels, tolerances=(1.5,))
+                rules = {"nsd": "mean_fraction", "tolerances": (1.5,)}
+                protocol = Protocol(hausdorff=definition, in_voxels=in_voxels, **rules)
                 scheme = Scheme(**labels, protocol=protocol)
                 score = score_case(tumour(shift=2), tumour(), scheme=scheme).regions["ED"].measures
                 masks = [v.array_CIJK[0] == 2 for v in (tumour(), tumour(shift=2))]
@@ -135,13 +138,35 @@ class TestCase:
         score = score_case(*apart, scheme=scheme).regions["b"].measures
         assert (score["dice"], score["hd95"], score["nsd_9.0"]) == (0, 373, 0)
 
-    def test_a_tilted_header_of_32_bits_moves_no_distance_across_a_tolerance(self):
-        turn = np.array([[0.6, -0.8, 0, 0], [0.8, 0.6, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-        affine = (turn @ np.diag([0.5, 0.5, 0.5, 1])).astype(np.float32).astype(np.float64)
-        masks = (Volume(tumour(shift=n).array_CIJK, affine) for n in (1, 0))
-        straight = (Volume(tumour(shift=n).array_CIJK, np.diag([0.5] * 3 + [1])) for n in (1, 0))
-        tilted, expected = (score_case(*pair, scheme="brats2024-gli") for pair in (masks, straight))
-        assert tilted.regions["WT"].measures == pytest.approx(expected.regions["WT"].measures)
+    @pytest.mark.parametrize("spacing", [(0.5, 0.5, 0.5), (0.9, 0.9, 3.0), (1.0, 1.0, 1.0)])
+    def test_a_tilted_header_of_32_bits_moves_no_distance_across_a_tolerance(self, spacing):
+        rng = np.random.default_rng(0)
+        straight = [Volume(tumour(shift=n).array_CIJK, np.diag([*spacing, 1])) for n in (1, 0)]
+        expected = score_case(*straight, scheme="brats2026-mets").regions["WT"].measures
+        for _ in range(20):
+            turn = np.eye(4)
+            turn[:3, :3], _ = np.linalg.qr(rng.normal(size=(3, 3)))
+            affine = (turn @ straight[0].affine).astype(np.float32).astype(np.float64)
+            tilted = (Volume(volume.array_CIJK, affine) for volume in straight)
+            found = score_case(*tilted, scheme="brats2026-mets").regions["WT"].measures
+            assert found == pytest.approx(expected, abs=1e-6, nan_ok=True)
+
+    def test_the_voxels_of_a_sheared_grid_hold_what_they_hold(self):
+        affine = np.diag([1.0, 1.0, 2.0, 1.0])
+        affine[0, 1] = 1  # the second axis leans by 45 degrees: longer edges, the same volume
+        sheared = Volume(volume((1, TUMOUR)).array_CIJK, affine)
+        assert score_case(sheared, sheared).regions["label_1"].reference_mm3 == pytest.approx(288)
+
+    def test_files_do_as_well(self, tmp_path: Path):
+        write_volume(tumour(), tmp_path / "a.nii.gz")
+        score = score_case(str(tmp_path / "a.nii.gz"), tmp_path / "a.nii.gz", scheme="brats2023")
+        assert score.regions["WT"].measures["dice"] == 1
+
+    @pytest.mark.usefixtures("unchecked")
+    def test_an_array_is_refused_with_the_way_to_make_it_a_volume(self):
+        said = "predicted: a ndarray is neither a Volume nor the path of a file; an array becomes"
+        with pytest.raises(ConfigError, match=said):
+            score_case(np.zeros((3, 3, 3)), tumour())
 
     def test_without_a_scheme_every_value_is_a_region(self):
         regions = score_case(volume((7, TUMOUR)), tumour()).regions
@@ -246,6 +271,16 @@ class TestFolder:
         assert good.score is None
         assert good.reason.startswith("reference not usable, not scored: ")
 
+    def test_whatever_one_case_asks_for_the_others_are_scored(self, folders, tmp_path):
+        pairs = find_pairs(*folders)
+        (folders[0] / "good.nii.gz").chmod(0)
+        (folders[0] / "missing.nii.gz").mkdir()
+        gone = Pair("gone", tmp_path / "gone.nii.gz", folders[1] / "good.nii.gz")
+        results = score_cases([*pairs, gone], scheme=None).cases
+        assert [result.pair.case for result in results][-1] == "gone"
+        assert results[-1].reason.startswith("scored as an empty one: ")
+        assert "gone.nii.gz" in results[-1].reason
+
     def test_aggregates_say_over_how_many_cases(self, scores: Scores):
         summary = scores.summary()["WT"]
         assert (summary["dice"].n, summary["hd95"].n) == (5, 5)
@@ -294,10 +329,10 @@ class TestFolder:
         assert all(said in text for said in scores.scheme.policy.split("; "))
         head, *rows = lines[next(n for n, line in enumerate(lines) if line[:6] == "region") :]
         assert head.split() == [
-            "region", "measure", "mean", "sd", "median", "low", "high", "n", "undefined"
+            "region", "measure", "mean", "sd", "low", "high", "median", "n", "undefined"
         ]  # fmt: skip
         assert rows[0].split()[:3] == ["WT", "dice", "0.1667"]
-        assert last.startswith("6 cases, 5 failed")
+        assert last.startswith("cases: 6, failed: 5")
 
     def test_real_folders_in_their_own_layout(self, brats: Path, tmp_path: Path):
         case = "brats_2013_pat0004_1"
@@ -374,6 +409,11 @@ class TestFiles:
         for name in names:
             first, second = (tmp_path / folder / name for folder in ("first", "second"))
             assert first.read_bytes() == second.read_bytes()
+
+    def test_lesions_of_an_earlier_evaluation_do_not_stay(self, scores, folders, tmp_path):
+        write_scores(scores, tmp_path / "out")
+        write_scores(score_cases(*folders), tmp_path / "out")
+        assert not (tmp_path / "out" / "lesions.csv").exists()
 
     def test_every_lesion_has_a_row(self, scores: Scores, tmp_path: Path):
         write_scores(scores, tmp_path)

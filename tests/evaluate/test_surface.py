@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from medseg3d.errors import ConfigError, GridError, LabelError
+from medseg3d.evaluate import rings
 from medseg3d.evaluate.distances import measure_surfaces
 from medseg3d.evaluate.surface import (
     average_surface_distance_mm,
@@ -240,3 +241,29 @@ def test_unknown_surfaces_definitions_of_nsd_and_tolerances_are_refused():
             surface_overlap(*pair, ISOTROPIC, tolerance_mm=tolerance)
         with pytest.raises(ConfigError, match="a tolerance of"):
             surface_scores(*pair, ISOTROPIC, tolerances_mm=[1.0, tolerance])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_goal_out_of_sight_along_one_axis_is_no_reason_to_take_another(order):
+    # 300 steps of 0.1 mm away, beyond the 254 that the field along the first axis can tell
+    reference, predicted = (np.zeros((400, 45), dtype=bool, order=order) for _ in range(2))
+    reference[0, 0] = predicted[300, 0] = predicted[0, 40] = True
+    distance = hausdorff_mm(
+        reference, predicted, (0.1, 1.0), percent=0.0, definition="max_directed"
+    )
+    assert distance == pytest.approx(30)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("definition", DEFINITIONS)
+def test_many_far_places_have_the_distances_of_few(order, definition, monkeypatch):
+    grid = np.indices((60, 70, 50))
+    reference = np.asarray((grid[0] < 20) & (grid.sum(axis=0) % 3 > 0), order=order)
+    predicted = np.asarray((grid[0] > 50) & (grid[2] > 30), order=order)
+    spacing = (1.0, 0.7, 2.3)
+    by_tree, by_transform = (
+        monkeypatch.setattr(rings, "MOST_LOOKED_UP", most)
+        or hausdorff_mm(reference, predicted, spacing, definition=definition)
+        for most in (10**9, 0)
+    )
+    assert by_tree == by_transform > 50

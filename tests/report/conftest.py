@@ -12,7 +12,7 @@ import pytest
 from medseg3d.data.phantom import write_phantoms
 from medseg3d.evaluate.folder import score_cases
 from medseg3d.evaluate.pairs import Pair
-from medseg3d.evaluate.protocols import Protocol
+from medseg3d.evaluate.protocols import COUNTS, Protocol
 from medseg3d.evaluate.results import CaseResult, CaseScore, LesionScore, RegionScore, Scores
 from medseg3d.evaluate.schemes import Scheme
 from medseg3d.evaluate.tables import write_scores
@@ -91,6 +91,8 @@ def _region(
     **measures: float,
 ) -> RegionScore:
     usual = {name: 3.0 if name.endswith(("hd95", "assd")) else 0.5 for name in protocol.measures}
+    statuses = [status for status, _, _ in lesions or ()]
+    usual |= {name: statuses.count(name[-2:]) for name in COUNTS if name in usual}
     found = [
         LesionScore(
             status,

@@ -42,11 +42,17 @@ def test_volumes_of_a_region_are_gathered_in_ml(build_scores: Callable[..., Scor
     )
     assert compare_volumes(scores, "WT") == Agreement((2.0, 3.0), (2.5, 0.0), (False, True), 1)
     chart = draw_agreement(scores, "WT")
+    assert chart is not None
     assert chart.title == "WT"
     assert chart.caption == (
         "mean bias -1.25 ml, limits of agreement -6.1 to +3.6 ml, n = 2, "
         "1 without the region on either side"
     )
+
+
+def test_a_region_without_volumes_is_not_drawn(build_scores: Callable[..., Scores]) -> None:
+    nothing = {"WT": {"reference_mm3": 0.0, "predicted_mm3": 0.0}}
+    assert draw_agreement(build_scores(nothing, None), "WT") is None
 
 
 def test_dots_lie_at_mean_and_difference_and_lines_at_bias_and_limits() -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -70,18 +72,28 @@ def test_marks_lie_at_volume_and_dice() -> None:
     assert high > 3000
 
 
-@pytest.mark.parametrize("mm3", [0.3, 1.0, 2100.0, 5e6])
-def test_even_one_lesion_has_a_volume_beside_the_axis(mm3: float) -> None:
+@given(low=st.floats(0.01, 1e6), ratio=st.floats(1, 1e7))
+@settings(deadline=None, max_examples=30)
+@example(low=2210.0, ratio=1.4)
+def test_an_axis_of_volumes_has_two_to_four_numbers(low: float, ratio: float) -> None:
     axes = Figure().add_subplot()
-    plot_dice_by_volume(axes, [Finding("tp", mm3, 0.9)], color="#e69f00")
-    low, high = axes.get_xlim()
-    said = [
-        label.get_text()
-        for tick, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
-        if low <= tick <= high
-    ]
-    assert said
-    assert all("$" not in words for words in said)
+    found = [Finding("tp", mm3, 0.9) for mm3 in (low, low * ratio)]
+    plot_dice_by_volume(axes, found, color="#e69f00")
+    ticks = [label.get_text() for label in axes.get_xticklabels()]
+    minor = [label.get_text() for label in axes.get_xticklabels(minor=True)]
+    assert 2 <= len(ticks) <= 4
+    assert minor == []
+    assert all(
+        left <= tick <= right for left, right in [axes.get_xlim()] for tick in axes.get_xticks()
+    )
+
+
+def test_numbers_of_a_narrow_axis_are_round() -> None:
+    axes = Figure().add_subplot()
+    plot_dice_by_volume(
+        axes, [Finding("tp", mm3, 0.9) for mm3 in (2210.0, 3080.0)], color="#e69f00"
+    )
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1.5k", "2k", "3k"]
 
 
 def test_ignored_lesions_and_those_without_dice_are_not_drawn(
@@ -89,9 +101,10 @@ def test_ignored_lesions_and_those_without_dice_are_not_drawn(
 ) -> None:
     lesions = (*SOME, ("tp", 100.0, math.nan))
     scores = build_scores({"WT": {"lesions": lesions}}, protocol=BY_LESION)
-    caption = draw_dice_by_volume(scores, "WT").caption
-    assert caption == "1 found, 1 missed, 1 made up; median Dice of those found 0.800"
-    assert draw_dice_by_volume(scores, "core").caption == "0 found, 0 missed, 0 made up"
+    chart = draw_dice_by_volume(scores, "WT")
+    assert chart is not None
+    assert chart.caption == "1 found, 1 missed, 1 made up; median Dice of those found 0.800"
+    assert draw_dice_by_volume(scores, "core") is None
 
 
 def test_sizes_are_counted_apart() -> None:
@@ -126,7 +139,9 @@ def test_stacks_are_as_high_as_the_counts() -> None:
 
 def test_a_chart_of_detection_says_its_numbers(build_scores: Callable[..., Scores]) -> None:
     scores = build_scores({"WT": {"lesions": SOME}}, protocol=BY_LESION)
-    assert draw_detection(scores, "WT").caption == (
+    chart = draw_detection(scores, "WT")
+    assert chart is not None
+    assert chart.caption == (
         "10–100 mm³: 0 of 1 found, 1 made up, F1 0.00; 100–1k mm³: 1 of 1 found, 0 made up, F1 1.00"
     )
-    assert draw_detection(scores, "core").caption == "no lesion on either side"
+    assert draw_detection(scores, "core") is None

@@ -70,6 +70,23 @@ def test_numbers_go_by_rule_where_one_side_is_empty_or_the_case_has_failed(
         assert [is_empty(score) for _, score in found] == empty_ones
 
 
+def test_numbers_of_lesions_go_by_rule_where_one_was_missed_or_made_up(
+    build_scores: Callable[..., Scores],
+) -> None:
+    scores = build_scores(
+        {"WT": {"lesions": (("tp", 200.0, 0.8), ("ignored", 1.0, 0.0))}},
+        {"WT": {"lesions": (("tp", 200.0, 0.8), ("fn", 200.0, 0.0))}},
+        {"WT": {"lesions": (("tp", 200.0, 0.8), ("fp", 200.0, 0.0))}},
+        {},
+        protocol=PROTOCOLS["brats2023-met"],
+        reasons={3: "scored as an empty one"},
+    )
+    found = scored_regions(scores, "WT")
+    lost = [is_penalised(case, score, of_lesions=True) for case, score in found]
+    assert lost == [False, True, True, True]
+    assert [is_penalised(case, score) for case, score in found] == [False, False, False, True]
+
+
 def test_the_mean_is_over_the_regions_that_have_a_number(
     build_scores: Callable[..., Scores],
 ) -> None:

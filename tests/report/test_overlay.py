@@ -10,7 +10,7 @@ from PIL import Image
 from medseg3d.errors import GridError, LabelError
 from medseg3d.geometry.orient import reorient_volume
 from medseg3d.labels import LabelScheme
-from medseg3d.report.overlay import clearest_channel, draw_overlay
+from medseg3d.report.overlay import OPACITY, clearest_channel, draw_overlay
 from medseg3d.volume import Volume
 
 LABELS = LabelScheme(values={1: "inner", 2: "outer"})
@@ -69,20 +69,37 @@ def test_voxels_that_are_no_cubes_are_drawn_to_scale() -> None:
     assert width / height == pytest.approx(40 / 40 + 40 / 80 + 40 / 80, rel=0.01)
 
 
-def test_reference_is_solid_and_prediction_dashed_in_the_colour_of_the_region() -> None:
-    grey = volume(np.full((40, 40, 40), 7.0, np.float32))
+def test_reference_and_prediction_are_both_in_sight_where_they_agree() -> None:
     label_map = volume(ball((40, 40, 40), radius=12, value=2))
-    solid = draw_overlay(grey, {"reference": label_map}, labels=LABELS)
-    dashed = draw_overlay(grey, {"predicted": label_map}, labels=LABELS)
-    assert colored(solid, "outer").sum() > 1000
-    assert 0.4 < colored(dashed, "outer").sum() / colored(solid, "outer").sum() < 0.9
-    assert not colored(solid, "inner").any()
+    sides = {"reference": label_map, "predicted": label_map}
+    both, area, outline = (
+        draw_overlay(None, dict.fromkeys(some, label_map), labels=LABELS)
+        for some in (sides, ["reference"], ["predicted"])
+    )
+    middle = pixels(area).shape[0] // 2
+    color = np.array(to_rgb(LABELS.region_color("outer")))
+    inside = OPACITY * color + (1 - OPACITY) * 0.25
+    assert pixels(area)[middle, middle] == pytest.approx(inside, abs=0.05)
+    assert pixels(both)[middle, middle] == pytest.approx(inside, abs=0.05)
+    assert pixels(outline)[middle, middle] == pytest.approx(0.25, abs=0.05)
+    assert colored(outline, "outer").sum() > 1000
+    assert colored(both, "outer").sum() == pytest.approx(colored(outline, "outer").sum(), rel=0.2)
+    assert not colored(area, "outer").any()
+
+
+def test_areas_that_overlap_do_not_mix_their_colours() -> None:
+    labels = LabelScheme(values={1: "rim", 2: "core"}, regions={"whole": (1, 2), "core": (2,)})
+    array = np.maximum(ball((40, 40, 40), radius=16), ball((40, 40, 40), radius=8, value=2))
+    picture = pixels(draw_overlay(None, {"reference": volume(array)}, labels=labels))
+    middle = picture.shape[0] // 2
+    core = OPACITY * np.array(to_rgb(labels.region_color("core"))) + (1 - OPACITY) * 0.25
+    assert picture[middle, middle] == pytest.approx(core, abs=0.05)
 
 
 def test_the_outline_runs_around_the_region() -> None:
     grey = volume(np.linspace(0, 1, 40**3, dtype=np.float32).reshape(40, 40, 40))
     label_map = volume(ball((40, 40, 40), radius=10))
-    found = colored(draw_overlay(grey, {"reference": label_map}, labels=LABELS), "inner")
+    found = colored(draw_overlay(grey, {"predicted": label_map}, labels=LABELS), "inner")
     size = found.shape[0]
     rows, columns = np.nonzero(found[:, :size])
     radius = np.hypot(rows - size / 2, columns - size / 2) / size * 40
@@ -100,6 +117,18 @@ def test_the_fullest_slice_is_drawn() -> None:
     assert np.median(picture[:, : picture.shape[0]]) > 0.9
 
 
+def test_the_slice_with_most_disagreement_is_drawn() -> None:
+    image = np.random.default_rng(0).uniform(0, 1, (20, 20, 20)).astype(np.float32)
+    image[..., 4] += 50.0
+    reference = np.zeros((20, 20, 20), np.uint8)
+    reference[4:16, 4:16, 13] = 1
+    predicted = reference.copy()
+    predicted[9:11, 9:11, 4] = 1
+    sides = {"reference": volume(reference), "predicted": volume(predicted)}
+    picture = pixels(draw_overlay(volume(image), sides, labels=LABELS))
+    assert np.median(picture[:, : picture.shape[0]]) > 0.9
+
+
 def test_a_2d_image_is_one_panel() -> None:
     label_map = volume(np.ones((30, 60, 1), np.uint8))
     height, width, _ = pixels(draw_overlay(None, {"reference": label_map}, labels=LABELS)).shape
@@ -109,7 +138,7 @@ def test_a_2d_image_is_one_panel() -> None:
 def test_an_image_of_two_values_is_drawn() -> None:
     label_map = ball((20, 20, 20), radius=6)
     picture = pixels(
-        draw_overlay(volume(5 * label_map), {"reference": volume(label_map)}, labels=LABELS)
+        draw_overlay(volume(5 * label_map), {"predicted": volume(label_map)}, labels=LABELS)
     )
     assert 0.1 < (picture.mean(axis=-1) > 0.9).mean() < 0.8
 

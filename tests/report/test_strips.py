@@ -8,8 +8,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from medseg3d.evaluate.protocols import DilatedLesions, Protocol
 from medseg3d.evaluate.results import Scores
-from medseg3d.report.measures import drawn_measures
+from medseg3d.report.measures import deciding_measures, drawn_measures
 from medseg3d.report.strips import Strip, draw_strips, plot_strips
 
 ORANGE = "#e69f00"
@@ -58,10 +59,24 @@ def test_the_box_holds_the_middle_half_and_the_bar_is_the_median() -> None:
     assert [[*bar.get_xdata()] for bar in bars] == [[0.7, 0.7]]
 
 
-def test_one_case_has_no_spread_and_none_has_no_box() -> None:
+def test_a_crowd_is_faint_beneath_its_box_and_median() -> None:
+    few, many = (plot(strip(*np.linspace(0, 1, n), penalised=(0,))) for n in (20, 1000))
+    (lone, *_), (crowded, hollow, *_) = (
+        [d for d in a.lines if d.get_marker() == "o"] for a in (few, many)
+    )
+    assert (lone.get_alpha(), lone.get_markersize()) == (1, 3.6)
+    assert crowded.get_alpha() < 0.5
+    assert crowded.get_markersize() < 2.5
+    assert hollow.get_markeredgewidth() < 0.5
+    (box,) = many.patches
+    bars = [line for line in many.lines if line.get_linewidth() == 1.6]
+    assert crowded.get_zorder() < box.get_zorder() < bars[0].get_zorder()
+
+
+def test_one_case_is_a_dot_in_the_middle_of_its_row() -> None:
     axes = plot(strip(0.8), strip(math.nan, region="core"))
-    (box,) = axes.patches
-    assert (box.get_x(), box.get_width()) == pytest.approx((0.8, 0))
+    assert [*axes.patches] == []
+    assert axes.lines[0].get_ydata() == pytest.approx([0])
     assert dots(axes, hollow=False) == [0.8]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["WT", "core"]
 
@@ -92,7 +107,26 @@ def test_a_chart_counts_penalised_and_undefined_cases(build_scores: Callable[...
     )
     dice, _ = drawn_measures(scores.scheme.protocol)
     chart = draw_strips(scores, dice)
+    assert chart is not None
     assert chart.title == "Dice"
     assert chart.caption == (
         "WT: median 0.6, n = 3, 1 penalised; core: median 0.25, n = 2, 2 penalised, 1 undefined"
     )
+
+
+def test_of_lesions_those_missed_or_made_up_are_told(build_scores: Callable[..., Scores]) -> None:
+    scores = build_scores(
+        {"WT": {"lesion_hd95": 3.0, "lesions": (("tp", 200.0, 0.8),)}},
+        {"WT": {"lesion_hd95": 340.0, "lesions": (("tp", 200.0, 0.8), *[("fp", 9.0, 0.0)] * 30)}},
+        protocol=Protocol(lesions=DilatedLesions()),
+    )
+    _, hd95 = deciding_measures(scores.scheme.protocol)
+    chart = draw_strips(scores, hd95)
+    assert chart is not None
+    assert chart.caption.startswith("WT: median 172, n = 2, 1 with lesions missed or made up; core")
+
+
+def test_a_measure_that_no_case_has_is_not_drawn(build_scores: Callable[..., Scores]) -> None:
+    undefined = {"dice": math.nan}
+    scores = build_scores({"WT": undefined, "core": undefined}, None)
+    assert draw_strips(scores, drawn_measures(scores.scheme.protocol)[0]) is None

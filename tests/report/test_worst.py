@@ -9,7 +9,7 @@ import pytest
 
 from medseg3d.data.cases import Case, read_cases
 from medseg3d.evaluate.protocols import DilatedLesions, Protocol
-from medseg3d.evaluate.results import Scores, read_scores
+from medseg3d.evaluate.results import CaseResult, Scores, read_scores
 from medseg3d.io.files import read_volume, write_volume
 from medseg3d.report.worst import NUM_WORST, draw_worst, order_cases
 from medseg3d.volume import Volume
@@ -17,6 +17,10 @@ from medseg3d.volume import Volume
 
 def names(scores: Scores) -> str:
     return "".join(case.pair.case for case in order_cases(scores))
+
+
+def scored(scores: Scores) -> list[CaseResult]:
+    return [case for case in order_cases(scores) if case.status == "scored"]
 
 
 def on_disk(evaluation: Path) -> tuple[Scores, Mapping[str, Case]]:
@@ -54,10 +58,16 @@ def test_no_more_than_the_worst_are_drawn(build_scores: Callable[..., Scores]) -
     assert len(pictures) == NUM_WORST
 
 
+def test_failed_cases_do_not_swamp_the_worst(build_scores: Callable[..., Scores]) -> None:
+    cases = [{"WT": {"dice": n / 10}} for n in range(9)]
+    scores = build_scores(*cases, reasons=dict.fromkeys(range(5), "scored as an empty one"))
+    assert [picture.case.pair.case for picture in draw_worst(scores, {})] == [*"5678"]
+
+
 def test_a_case_without_files_says_so(build_scores: Callable[..., Scores]) -> None:
     (picture,) = draw_worst(build_scores({}), {})
     assert picture.webp is None
-    assert picture.reason == "the scores name no label map of this case; evaluate files to see it"
+    assert picture.reason == "the scores name no label maps of this case; evaluate files to see it"
 
 
 def test_pictures_are_drawn_over_one_channel(evaluation: Path) -> None:
@@ -69,16 +79,16 @@ def test_pictures_are_drawn_over_one_channel(evaluation: Path) -> None:
 @pytest.mark.parametrize("broken", [0, 1])
 def test_a_lost_image_costs_one_picture(evaluation: Path, broken: int) -> None:
     scores, images = on_disk(evaluation)
-    worst = order_cases(scores)[broken].pair.case
+    worst = scored(scores)[broken].pair.case
     lost = {channel: Path("gone.nii.gz") for channel in images[worst].images}
     pictures = [*draw_worst(scores, {**images, worst: replace(images[worst], images=lost)})]
-    assert [picture.webp is None for picture in pictures] == [n == broken for n in range(3)]
+    assert [picture.webp is None for picture in pictures] == [n == broken for n in range(2)]
     assert "'gone.nii.gz': no such file" in str(pictures[broken].reason)
 
 
 def test_an_image_on_another_grid_costs_one_picture(evaluation: Path, tmp_path: Path) -> None:
     scores, images = on_disk(evaluation)
-    worst = order_cases(scores)[0].pair.case
+    worst = scored(scores)[0].pair.case
     image = read_volume(images[worst].images["t2f"])
     write_volume(Volume(image.array_CIJK[:, 1:], image.affine), tmp_path / "cut.nii.gz")
     cut = {"t2f": tmp_path / "cut.nii.gz"}
@@ -89,7 +99,7 @@ def test_an_image_on_another_grid_costs_one_picture(evaluation: Path, tmp_path: 
 
 def test_damaged_bytes_cost_one_picture(evaluation: Path, tmp_path: Path) -> None:
     scores, images = on_disk(evaluation)
-    worst = order_cases(scores)[0].pair.case
+    worst = scored(scores)[0].pair.case
     whole = images[worst].images["t2f"].read_bytes()
     (tmp_path / "half.nii.gz").write_bytes(whole[: len(whole) // 2])
     half = {"t2f": tmp_path / "half.nii.gz"}
