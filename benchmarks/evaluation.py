@@ -75,7 +75,10 @@ def files(rounds: str = "9") -> dict[str, Any]:
             pairs[name] = paths
         return {
             "ms": time_files(pairs, folder, int(rounds)),
-            "peak_mb": {name: peak_mb(partial(score_files, *pair)) for name, pair in pairs.items()},
+            "peak_mb": {
+                name: peak_mb(partial(score_files, *pair, scheme=SCHEMES[name]))
+                for name, pair in pairs.items()
+            },
             "label_map_mb": round(240 * 240 * 155 / 1e6, 1),
             "folder_of_100_s": time_folder(*pairs["glioma"], folder),
         }
@@ -111,9 +114,9 @@ def time_files(
     }
 
 
-def score_files(predicted: Path, reference: Path) -> None:
+def score_files(predicted: Path, reference: Path, *, scheme: str) -> None:
     """Read and score a pair."""
-    score_cases(predicted, reference, scheme="brats2023-met")
+    score_cases(predicted, reference, scheme=scheme)
 
 
 def time_folder(predicted: Path, reference: Path, folder: Path) -> float:

@@ -33,8 +33,8 @@ ON_GOAL: Final = 255
 MOST_STEPS: Final = 64
 """In a ring. After one as wide, surfaces that have found less than half are too far apart."""
 
-MOST_LOOKED_UP: Final = 20_000
-"""Far places, beyond which a transform of the whole box is quicker than a tree."""
+LOOK_UP: Final = 2000
+"""Voxels that a transform of the whole box gets through while a tree looks one far place up."""
 
 BLOCK: Final = 2**16
 """Steps that are taken together: few enough to stay in the processor's cache."""
@@ -180,7 +180,7 @@ def _squares(near: Field, places: Elements, ring: Ring, lattice: Lattice) -> Dis
 def _far_squares(places: Elements, near: Field, lattice: Lattice) -> Distances:
     """Look the nearest up in a tree; where too many are far, in a transform of the whole box."""
     here = lattice.indices(places)
-    if len(places) > MOST_LOOKED_UP:
+    if len(places) * LOOK_UP > len(near):
         nearest = _transformed(near, lattice)[places]
     else:
         there = lattice.indices(np.flatnonzero(near == ON_GOAL))

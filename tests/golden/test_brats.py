@@ -119,6 +119,7 @@ def require_equal(faults: list[str]) -> None:
     assert not faults, f"{len(faults)} numbers differ, among them\n{shown}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", SEASONS)
 def test_every_number_is_the_oracles(scheme: str) -> None:
     first = [*SEASONS].index(scheme)

@@ -96,6 +96,7 @@ def peer(name: str) -> ModuleType:
     return import_module(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 class TestPeers:
     """Seven kinds of thirty cases, equal to less than any peer's own rounding."""
