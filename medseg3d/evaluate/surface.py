@@ -156,8 +156,7 @@ def average_surface_distance_mm(
         LabelError: an array is no mask.
         ConfigError: no such definition.
     """
-    _find(SURFACES, definition, what="surface")
-    there, back = measure_surfaces(reference, predicted, spacing_mm, surface=definition)
+    there, back = _measure_all(reference, predicted, spacing_mm, definition)
     return AverageSurfaceDistance(
         _ratio(there.weighted_mm(), there.weight), _ratio(back.weighted_mm(), back.weight)
     )
@@ -181,8 +180,7 @@ def average_symmetric_surface_distance_mm(
         LabelError: an array is no mask.
         ConfigError: no such definition.
     """
-    _find(SURFACES, definition, what="surface")
-    there, back = measure_surfaces(reference, predicted, spacing_mm, surface=definition)
+    there, back = _measure_all(reference, predicted, spacing_mm, definition)
     return _ratio(there.weighted_mm() + back.weighted_mm(), there.weight + back.weight)
 
 
@@ -203,6 +201,13 @@ def surface_overlap(
         reference, predicted, spacing_mm, surface="surfel", percent=0.0, reach_mm=tolerance_mm
     )
     return SurfaceOverlap(*(_ratio(d.weight_within(tolerance_mm), d.weight) for d in pair))
+
+
+def _measure_all(
+    reference: Mask, predicted: Mask, spacing_mm: Sequence[float], definition: str
+) -> Pair:
+    _find(SURFACES, definition, what="surface")
+    return measure_surfaces(reference, predicted, spacing_mm, surface=definition)
 
 
 def _unless_empty(percentile: Percentile, pair: Pair, percent: float) -> float:
