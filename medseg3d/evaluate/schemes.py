@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, ConfigDict
+from pydantic import BeforeValidator, ConfigDict, model_validator
 
 from medseg3d.config.load import parse_section, read_yaml
 from medseg3d.errors import ConfigError
-from medseg3d.evaluate.protocols import PROTOCOLS, Protocol
+from medseg3d.evaluate.protocols import PROTOCOLS, DilatedLesions, Protocol
 from medseg3d.labels import LabelScheme
 
 
@@ -28,6 +28,21 @@ class Scheme(LabelScheme):
 
     protocol: Annotated[Protocol, BeforeValidator(_by_name)] = PROTOCOLS["whole"]
     """The rules: those of a challenge by its name, such as `brats2023-met`, or each by itself."""
+
+    @model_validator(mode="after")
+    def _rules_name_regions(self) -> "Scheme":
+        """Refuse exceptions for regions that do not exist; a challenge's rules may know more."""
+        lesions = self.protocol.lesions
+        challenges = [protocol.lesions for protocol in PROTOCOLS.values()]
+        if isinstance(lesions, DilatedLesions) and lesions not in challenges:
+            joining = {tissue for by in lesions.joins.values() for tissue in by}
+            named = {*lesions.dilations_of, *lesions.threshold_of, *lesions.joins, *joining}
+            if unknown := sorted(named - {*self.regions, *self.values.values()}):
+                raise ValueError(
+                    f"protocol.lesions names {unknown}, regions are {[*self.regions]} and values "
+                    f"{[*self.values.values()]}"
+                )
+        return self
 
     @property
     def policy(self) -> str:

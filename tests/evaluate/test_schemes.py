@@ -83,6 +83,8 @@ def test_a_yaml_file_may_name_the_rules_of_a_challenge(tmp_path: Path):
     path = tmp_path / "spots.yaml"
     path.write_text("values: {1: spot}\nprotocol: brats2023-met\n")
     assert find_scheme(path).protocol == PROTOCOLS["brats2023-met"]
+    path.write_text("values: {1: spot}\nprotocol: brats2024-gli\n")
+    assert find_scheme(path).protocol == PROTOCOLS["brats2024-gli"]
 
 
 @pytest.mark.parametrize(
@@ -94,6 +96,10 @@ def test_a_yaml_file_may_name_the_rules_of_a_challenge(tmp_path: Path):
         ("values: {1: liver}\nprotocol: {one_empty: -1}", "one_empty"),
         ("values: {1: liver}\nprotocol: {one_empty: .inf}", "one_empty"),
         ("values: {1: liver}\nprotocol: {both_empty: diagonal}", "both_empty"),
+        (
+            "values: {1: liver}\nprotocol: {lesions: {kind: dilated, dilations_of: {lever: 2}}}",
+            r"protocol\.lesions names \['lever'\], regions are \['liver'\]",
+        ),
         ("values: {1: liver}\nprotocol: brats", "no protocol 'brats'; known are whole, brats2015"),
         ("values: {1: liver}\nregions: {all: [1, 2]}", r"region 'all' holds \[2\]"),
         ("- 1\n- 2", "holds list, expected keys with values"),
