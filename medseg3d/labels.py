@@ -70,7 +70,7 @@ def as_label_map(array: ArrayIJK, *, source: str = "label map") -> LabelMapIJK:
     """Read an array of whatever dtype as integers, without changing what it says.
 
     Floats within 1e-3 of an integer are rounded: label maps are often stored as float32, and a
-    header's scaling turns 1 into 0.99999997.
+    header's scaling turns 1 into 0.99999997. An array of the right dtype is given back uncopied.
 
     Raises:
         LabelError: a value is further from an integer, not finite, negative, or above 65535.

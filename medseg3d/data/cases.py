@@ -195,7 +195,7 @@ def _assemble(
 
 
 def _cases_in_folder(folder: Path, images: Mapping[str, str]) -> list[Case]:
-    shortened = {channel: _without_leading_folders(pattern) for channel, pattern in images.items()}
+    shortened = {channel: without_leading_folders(pattern) for channel, pattern in images.items()}
     tries: list[tuple[Path, Mapping[str, str], str | None]] = [
         (folder, images, None),
         (folder, shortened, None),
@@ -220,7 +220,8 @@ def _cases_in_folder(folder: Path, images: Mapping[str, str]) -> list[Case]:
     )
 
 
-def _without_leading_folders(pattern: str) -> str:
+def without_leading_folders(pattern: str) -> str:
+    """Shorten a pattern to begin at the part with `{case}`, as a folder of new cases has it."""
     parts = PurePosixPath(pattern).parts
     first = next(n for n, part in enumerate(parts) if "{case}" in part)
     return "/".join(parts[first:])

@@ -3,14 +3,20 @@
 import math
 import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from medseg3d import __version__
 from medseg3d.config.load import read_yaml
-from medseg3d.data.cases import Case, find_inputs, match_pattern, read_cases
+from medseg3d.data.cases import (
+    Case,
+    find_inputs,
+    match_pattern,
+    read_cases,
+    without_leading_folders,
+)
 from medseg3d.errors import ConfigError
 from medseg3d.evaluate.results import read_scores
 from medseg3d.io.atomic import prepare_folder, write_atomically
@@ -80,10 +86,8 @@ def _find_images(images: Path, run: Path | None) -> list[Case]:
 def _find_incomplete(folder: Path, patterns: Mapping[str, str]) -> list[Case]:
     found: dict[str, dict[str, Path]] = {}
     for channel, pattern in patterns.items():
-        parts = PurePosixPath(pattern).parts
-        outer = next(n for n, part in enumerate(parts) if "{case}" in part)
-        inner = "/".join(parts[outer:])
-        files = match_pattern(folder, pattern) or match_pattern(folder, inner)
+        shortened = without_leading_folders(pattern)
+        files = match_pattern(folder, pattern) or match_pattern(folder, shortened)
         for case, path in files.items():
             found.setdefault(case, {})[channel] = path
     return [Case(case, channels) for case, channels in found.items()]
