@@ -87,6 +87,17 @@ def print_facts(facts: Mapping[str, Any]) -> None:
         )
 
 
+def as_text(value: Any) -> str:
+    """Write a value for people: numbers short, several of them with × or ; between, none as –."""
+    if value is None:
+        return "–"
+    if isinstance(value, list):
+        return "; ".join(map(as_text, value))
+    if isinstance(value, tuple):
+        return " × ".join(map(as_text, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 @contextmanager
 def progress_bars() -> Iterator[Report]:
     """Show a bar with the time left for each thing that is reported as being done."""

@@ -85,13 +85,15 @@ def _count_kept(net: nn.Module, image: Tensor) -> int:
 
 
 def describe(what: str) -> dict[str, Any]:
-    """Describe a volume's file, a bundle, or a network by name.
+    """Describe a volume's file, a folder or archive of DICOM, a bundle, or a network by name.
 
     Raises:
         ConfigError: it is none of these.
         FormatError, BundleError: the file is not what its name says.
     """
     path = Path(what)
+    if path.is_dir() or path.suffix.lower() in (".zip", ".dcm"):
+        return {"folder": str(path), "series": describe_series(path)}
     if what in NETS or what.startswith(MONAI):
         return _describe_net(what)
     if path.suffix == ".safetensors":
@@ -102,6 +104,33 @@ def describe(what: str) -> dict[str, Any]:
         f"'{what}' is no volume ({', '.join(VOLUME_SUFFIXES)}), no bundle (.safetensors), and no "
         f"network; networks are {', '.join(NETS)}, {MONAI}<Name>"
     )
+
+
+def describe_series(source: Path) -> list[dict[str, Any]]:
+    """Describe each volume of each DICOM series below a folder, and each series without any.
+
+    Raises:
+        FormatError: as `find_series`.
+    """
+    from medseg3d.io.dicom.series import find_series  # noqa: PLC0415 # needs an extra
+
+    rows = []
+    for series in find_series(source):
+        whole = [*series.faults, *series.remarks]
+        volumes = [
+            {
+                "volume": stack.name,
+                "size": stack.size,
+                "spacing_mm": stack.spacing_mm,
+                "remarks": [*whole, *stack.remarks()],
+            }
+            for stack in series.stacks
+        ] or [{"volume": "", "size": "", "spacing_mm": None, "remarks": whole}]
+        facts = {"series": series.number, "modality": series.modality}
+        rows += [{**facts, "description": series.description, **volume} for volume in volumes]
+    if not rows:
+        raise ConfigError(f"'{source}' holds no DICOM; `medseg3d info` describes files one by one")
+    return rows
 
 
 def _describe_volume(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""First steps: try it out, look into data and models."""
+"""First steps: try it out, look through a data set."""
 
 from pathlib import Path
 from typing import Annotated
@@ -74,21 +74,3 @@ def check(
         f"validation), {len(faulty)} with faults"
     )
     raise typer.Exit(1 if faulty else 0)
-
-
-@app.command()
-def info(
-    what: Annotated[str, typer.Argument(help="A volume, a bundle, or a network's name.")],
-    json: Json = False,
-) -> None:
-    """Say what a file is, or a network: levels, parameters, operations and memory for a tile.
-
-    Example: `medseg3d info model.safetensors`
-    """
-    from medseg3d.info import describe
-
-    facts = describe(what)
-    if json:
-        print_json(facts)
-    else:
-        print_facts(facts)

@@ -1,0 +1,198 @@
+"""What a header says of its frames, classic or enhanced.
+
+DICOM speaks LPS; the flip to RAS+ stands here and in mosaic.py, and nowhere else in this room.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+from pydicom import Dataset
+
+from medseg3d.errors import FormatError
+from medseg3d.io.dicom.frames import Frame, Pixels, Plane, Traits, triple
+from medseg3d.io.dicom.headers import DicomFile, guarded
+from medseg3d.io.dicom.mosaic import cut_mosaic, is_mosaic
+
+UNIT_TOLERANCE: Final = 1e-3
+"""How far direction cosines may be from two perpendicular vectors of length 1."""
+
+GROUPS: Final = (
+    "PlanePositionSequence",
+    "PlaneOrientationSequence",
+    "PixelMeasuresSequence",
+    "PixelValueTransformationSequence",
+    "FrameContentSequence",
+    "TemporalPositionSequence",
+    "CardiacSynchronizationSequence",
+    "MREchoSequence",
+    "MRDiffusionSequence",
+    "MRImageFrameTypeSequence",
+    "CTImageFrameTypeSequence",
+    "PETFrameTypeSequence",
+)
+"""Functional groups of enhanced files whose attributes are looked at."""
+
+COMPONENTS: Final = {
+    "P": "phase", "PHASE": "phase", "PHASE MAP": "phase",
+    "R": "real", "REAL": "real",
+    "I": "imaginary", "IMAGINARY": "imaginary",
+}  # fmt: skip
+"""Values of Image Type or Complex Image Component -> component; others are magnitude."""
+
+
+def frames_of(file: DicomFile, header: Dataset) -> list[Frame]:
+    """Give the frames of a file; none where it holds no pixels.
+
+    Raises:
+        FormatError: attributes that cannot be understood.
+    """
+    with guarded(file):
+        if not header.get("Rows") or not header.get("Columns"):
+            return []
+        frames = [
+            _frame(file, header, number, layers) for number, layers in enumerate(_layers(header))
+        ]
+        return cut_mosaic(frames[0], header) if is_mosaic(header) else frames
+
+
+def _layers(header: Dataset) -> Iterator[list[Dataset]]:
+    """Give for each frame the datasets to look an attribute up in, the frame's own first."""
+    per_frame = header.get("PerFrameFunctionalGroupsSequence")
+    count = int(header.get("NumberOfFrames") or 1)
+    if not per_frame:
+        yield [header]
+        return
+    if len(per_frame) != count:
+        raise FormatError(f"says it has {count} frames and describes {len(per_frame)}")
+    shared = [*_groups((header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0])]
+    for item in per_frame:
+        yield [*_groups(item), *shared, header]
+
+
+def _groups(item: Dataset) -> Iterator[Dataset]:
+    for name in GROUPS:
+        if found := item.get(name):
+            yield found[0]
+
+
+def _find(layers: Sequence[Dataset], *names: str) -> Any:
+    """Give the first attribute that is there and has a value, or None."""
+    for name in names:
+        for layer in layers:
+            if (value := layer.get(name)) not in (None, "", b""):
+                return value
+    return None
+
+
+def _number(layers: Sequence[Dataset], *names: str) -> float | None:
+    value = _find(layers, *names)
+    return None if value is None else float(value)
+
+
+def _numbers(layers: Sequence[Dataset], name: str, count: int) -> list[float] | None:
+    value = _find(layers, name)
+    if value is None:
+        return None
+    if isinstance(value, str | float | int) or len(value) != count:
+        raise FormatError(f"is damaged: {name} has not {count} values")
+    return [float(number) for number in value]
+
+
+def _frame(file: DicomFile, header: Dataset, number: int, layers: list[Dataset]) -> Frame:
+    plane, fault = _plane(layers)
+    pixels = _pixels(layers)
+    colours = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
+    if int(header.get("SamplesPerPixel") or 1) != 1 or not colours.startswith("MONOCHROME"):
+        fault = f"has colours ({colours})"
+    elif int(header.get("NumberOfFrames") or 1) > 1 and layers == [header]:
+        fault = "has frames of which nothing says where each lies"
+    elif header.get("ModalityLUTSequence"):
+        fault = "maps its values by a table (Modality LUT)"
+    elif pixels.slope == 0 or not math.isfinite(pixels.slope + pixels.intercept):
+        fault = f"scales its values by {pixels.slope:g} and adds {pixels.intercept:g}"
+    return Frame(
+        file=file,
+        number=number,
+        image_uid=str(header.get("SOPInstanceUID", "")),
+        class_uid=str(header.SOPClassUID),
+        shape_IJ=(int(header.Columns), int(header.Rows)),
+        corner_IJ=(0, 0),
+        plane=plane,
+        thickness_mm=_number(layers, "SpacingBetweenSlices", "SliceThickness"),
+        pixels=pixels,
+        traits=_traits(layers),
+        order=_order(layers, number),
+        fault=fault,
+    )
+
+
+def _plane(layers: list[Dataset]) -> tuple[Plane | None, str | None]:
+    """Give the plane, or what is missing."""
+    corner = _numbers(layers, "ImagePositionPatient", 3)
+    cosines = _numbers(layers, "ImageOrientationPatient", 6)
+    spacing = _numbers(layers, "PixelSpacing", 2)
+    if corner is None or cosines is None or spacing is None:
+        missing = "position" if corner is None else "orientation" if cosines is None else "spacing"
+        return None, f"has no {missing} (of pixels in the patient)"
+    row, column = np.reshape(cosines, (2, 3)) * (-1, -1, 1)
+    products = row @ row - 1, column @ column - 1, row @ column
+    if not np.abs(products).max() <= UNIT_TOLERANCE:
+        return None, "has an orientation that is not two perpendicular directions"
+    if not all(0 < edge < 1e4 for edge in spacing) or not np.abs(corner).max() < 1e6:
+        return None, f"has pixels of {spacing[1]:g} × {spacing[0]:g} mm at {corner} mm"
+    along_i = row / np.linalg.norm(row) * spacing[1]
+    along_j = column / np.linalg.norm(column) * spacing[0]
+    x, y, z = corner
+    return Plane((-x, -y, z), triple(along_i), triple(along_j)), None
+
+
+def _pixels(layers: list[Dataset]) -> Pixels:
+    header = layers[-1]
+    allocated = int(header.get("BitsAllocated") or 0)
+    stored = int(header.get("BitsStored") or allocated)
+    slope, intercept = (_number(layers, name) for name in ("RescaleSlope", "RescaleIntercept"))
+    return Pixels(
+        bits_allocated=allocated,
+        bits_stored=stored,
+        high_bit=int(header.get("HighBit") or stored - 1),
+        signed=bool(header.get("PixelRepresentation")),
+        real=allocated in (32, 64) and "BitsStored" not in header,
+        slope=1.0 if slope is None else slope,
+        intercept=intercept or 0.0,
+    )
+
+
+def _traits(layers: list[Dataset]) -> Traits:
+    header = layers[-1]
+    image_type = [str(part).upper() for part in _find(layers, "FrameType", "ImageType") or []]
+    component = str(_find(layers, "ComplexImageComponent") or "")
+    parts = [COMPONENTS[part] for part in (component, *image_type[2:]) if part in COMPONENTS]
+    return {
+        "space": str(header.get("FrameOfReferenceUID") or ""),
+        "kind": "localizer" if "LOCALIZER" in image_type else "",
+        "origin": "derived" if image_type[:1] == ["DERIVED"] else "",
+        "component": parts[0] if parts else "",
+        "display": "inverted" if header.get("PhotometricInterpretation") == "MONOCHROME1" else "",
+        "stack": str(_find(layers, "StackID") or ""),
+        "echo": _number(layers, "EffectiveEchoTime", "EchoTime"),
+        "b": _number(layers, "DiffusionBValue"),
+        "time": _number(layers, "TemporalPositionIndex", "TemporalPositionIdentifier"),
+    }
+
+
+def _order(layers: list[Dataset], number: int) -> Traits:
+    """Give what may tell repeated places apart, the surest first; None where nothing is said."""
+    header = layers[-1]
+    acquired = _find(layers, "FrameAcquisitionDateTime", "AcquisitionDateTime", "AcquisitionTime")
+    instance = header.get("InstanceNumber")
+    gradient = _find(layers, "DiffusionGradientOrientation")
+    return {
+        "type": "\\".join(map(str, _find(layers, "FrameType", "ImageType") or [])) or None,
+        "acquisition": _number(layers, "FrameAcquisitionNumber", "AcquisitionNumber"),
+        "acquired": None if acquired is None else str(acquired),
+        "trigger": _number(layers, "NominalCardiacTriggerDelayTime", "TriggerTime"),
+        "gradient": None if gradient is None else tuple(float(x) for x in gradient),
+        "instance": None if instance is None else (int(instance), number),
+    }

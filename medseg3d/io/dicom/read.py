@@ -1,0 +1,141 @@
+"""One volume of a series, whatever has to be done about tilt and gaps said by the reader."""
+
+from pathlib import Path
+from typing import Final, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from medseg3d.errors import ConfigError, FormatError, SeriesError
+from medseg3d.geometry.resample import LARGEST_GRID, resample_volume
+from medseg3d.io.dicom.pixels import read_pixels
+from medseg3d.io.dicom.series import Series, find_image_series, find_stack, require_sound
+from medseg3d.io.dicom.stacks import Stack
+from medseg3d.volume import Grid, Volume, require_one_grid
+
+Tilt: TypeAlias = Literal["refuse", "correct", "keep"]
+"""What to do with slices that do not follow each other along their normal."""
+
+Gaps: TypeAlias = Literal["refuse", "resample"]
+"""What to do with slices that are not evenly spaced."""
+
+REMEDY: Final = {
+    "tilt": "tilt='correct' resamples them on an orthogonal grid",
+    "gaps": "gaps='resample' interpolates between them",
+}
+"""What the user may ask for."""
+
+
+def read_series(
+    source: str | Path | Series,
+    *,
+    volume: str | None = None,
+    fourth_axis: Literal["refuse", "channels"] = "refuse",
+    tilt: Tilt = "refuse",
+    gaps: Gaps = "refuse",
+) -> Volume:
+    """Read one volume of a DICOM series: array axes are column, row, slice along the normal.
+
+    `source` is a Series, or whatever holds just one with images, localizers left out. A series of
+    several volumes (time points, echoes, orientations) needs the name of one, or all that lie on
+    one grid become channels, in the order of their names. A tilted stack is refused, resampled
+    linearly on an orthogonal grid that holds all of it (the rest gets its lowest value), or kept,
+    with exact, sheared axes. Uneven slices are refused, or interpolated linearly at the smallest
+    distance between two of them. What was resampled is float32. Values are those of the rescale
+    slope and intercept; see `pixels.read_pixels`.
+
+    Raises:
+        SeriesError: slices missing, doubled, of mixed orientation or size, tilted; or there is no
+            series, more than one, or more than one volume; says which slices, where, in mm.
+        FormatError: damaged files, colours, or pixels that no codec here reads.
+        GridError: volumes asked for as channels do not lie on one grid.
+        ConfigError: `tilt` or `gaps` is none of what they may be.
+    """
+    series = source if isinstance(source, Series) else find_image_series(source)
+    whole = fourth_axis == "channels" and volume is None
+    stacks = require_sound(series).stacks if whole else (find_stack(series, volume),)
+    try:
+        volumes = [read_stack(stack, tilt=tilt, gaps=gaps) for stack in stacks]
+    except FormatError as error:
+        raise type(error)(f"{series.name}: {error}") from error
+    if len(volumes) == 1:
+        return volumes[0]
+    require_one_grid([one.grid for one in volumes], [stack.name for stack in stacks])
+    return Volume(np.concatenate([one.array_CIJK for one in volumes]), volumes[0].affine)
+
+
+def read_stack(stack: Stack, *, tilt: Tilt = "refuse", gaps: Gaps = "refuse") -> Volume:
+    """Read one volume as `read_series` does.
+
+    Raises:
+        SeriesError, FormatError, ConfigError: as `read_series`.
+    """
+    require_known(tilt=tilt, gaps=gaps)
+    faults, uneven = [*stack.faults()], [*stack.gaps()]
+    if uneven and (gaps == "refuse" or faults):
+        faults += [f"{said} ({REMEDY['gaps']})" for said in uneven]
+    if stack.tilted and tilt == "refuse":
+        faults.append(f"slices are tilted by {stack.tilt_degrees:.2f} degrees ({REMEDY['tilt']})")
+    if faults:
+        raise SeriesError("; ".join(faults))
+    volume = Volume(read_pixels(stack.frames)[np.newaxis], stack.mean_grid.affine)
+    if uneven:
+        volume = _evened(volume, stack)
+    return _straightened(volume) if stack.tilted and tilt == "correct" else volume
+
+
+def require_known(*, tilt: str, gaps: str) -> None:
+    """Check what is to be done about tilt and gaps.
+
+    Raises:
+        ConfigError: it is none of `Tilt` or `Gaps`.
+    """
+    for name, value, known in (("tilt", tilt, get_args(Tilt)), ("gaps", gaps, get_args(Gaps))):
+        if value not in known:
+            raise ConfigError(f"{name} '{value}' is none of {', '.join(known)}")
+
+
+def _evened(volume: Volume, stack: Stack) -> Volume:
+    """Interpolate between slices, at the smallest distance between two of them."""
+    places = stack.positions_mm
+    spacing = float(np.diff(places).min())
+    even = np.arange(places[0], places[-1] + spacing / 2, spacing)
+    if even.size * np.prod(volume.shape_IJK[:2]) > LARGEST_GRID:
+        raise SeriesError(f"{stack.said(0)}: spacing of {spacing:g} mm makes {even.size} slices")
+    after = np.clip(np.searchsorted(places, even), 1, len(places) - 1)
+    share = ((even - places[after - 1]) / np.diff(places)[after - 1]).clip(0, 1)
+    array_KJI = volume.array_CIJK[0].T
+    evened = np.empty((even.size, *array_KJI.shape[1:]), dtype=np.float32)
+    for k, (right, weight) in enumerate(zip(after, share, strict=True)):
+        evened[k] = array_KJI[right - 1] * (1 - weight) + array_KJI[right] * weight
+    affine = volume.affine.copy()
+    affine[:3, 2] *= spacing * (len(places) - 1) / (places[-1] - places[0])
+    return Volume(evened.T[np.newaxis], affine)
+
+
+def _straightened(volume: Volume) -> Volume:
+    """Resample a sheared volume on an orthogonal grid; what lies outside gets the lowest value."""
+    lowest = volume.array_CIJK.min()
+    raised = Volume((volume.array_CIJK - np.float32(lowest)), volume.affine)
+    straight = resample_volume(raised, grid=straight_grid(volume.grid))
+    straight.array_CIJK[...] += np.float32(lowest)
+    return straight
+
+
+def straight_grid(grid: Grid) -> Grid:
+    """Give the grid of the same slices moved sideways until they follow each other at right angles.
+
+    Columns and rows keep their directions and sizes; there are as many more as the slices reach
+    further.
+    """
+    along_i, along_j, step = grid.affine[:3, :3].T
+    normal = np.cross(along_i, along_j)
+    normal /= np.linalg.norm(normal)
+    straight = np.column_stack([along_i, along_j, normal * (step @ normal)])
+    sideways = np.linalg.solve(straight, step)[:2] * (grid.shape_IJK[2] - 1)
+    before = np.floor(np.minimum(sideways, 0)).astype(int)
+    after = np.ceil(np.maximum(sideways, 0)).astype(int)
+    affine = np.eye(4)
+    affine[:3, :3] = straight
+    affine[:3, 3] = grid.affine[:3, 3] + straight[:, :2] @ before
+    i, j, k = grid.shape_IJK
+    return Grid((i + int(after[0] - before[0]), j + int(after[1] - before[1]), k), affine)

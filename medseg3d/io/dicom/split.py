@@ -1,0 +1,142 @@
+"""Which frames of a series belong to one volume.
+
+Frames of one volume share every trait. Where they repeat their places, what is said of their order
+tells volumes apart; where nothing does, they stay together as doubled slices, which are refused.
+"""
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from medseg3d.io.dicom.frames import Frame
+from medseg3d.io.dicom.stacks import Stack, place_ids, stack_of, view_of
+
+PLANE_TOLERANCE: Final = 1e-4
+"""Planes are parallel, with pixels of one size, up to this share of a pixel's edge."""
+
+VALUED: Final = ("type", "acquisition", "acquired", "trigger", "gradient")
+"""What may have one value throughout a volume and tell it from others, the surest first."""
+
+RANKED: Final = ("trigger", "acquired", "instance")
+"""What may rise at each place from one volume to the next, the surest first."""
+
+WORDS: Final = {
+    "kind": "image",
+    "origin": "original",
+    "component": "magnitude",
+    "display": "upright",
+}
+"""Traits that name a volume by themselves -> the word where nothing is said."""
+
+Groups: TypeAlias = Mapping[str, Sequence[Frame]]
+
+
+def split_frames(frames: Sequence[Frame]) -> tuple[Stack, ...]:
+    """Sort the frames of a series into volumes; each is named by what sets it apart."""
+    stacks = []
+    for name, group in _by_traits(frames).items():
+        for time, part in _by_order(group).items():
+            stacks.append(stack_of("_".join(filter(None, (name, time))), part))
+    return tuple(stacks)
+
+
+def _by_traits(frames: Sequence[Frame]) -> Groups:
+    """Group frames that share every trait, the plane's directions and sizes among them."""
+    planes = _numbered_planes(frames)
+    traits = [
+        {"plane": plane, "size": frame.shape_IJ, **frame.traits}
+        for plane, frame in zip(planes, frames, strict=True)
+    ]
+    said = {trait: _words(trait, [t[trait] for t in traits]) for trait in traits[0]}
+    views: dict[Hashable, str] = {
+        plane: view_of(frame) for plane, frame in zip(planes, frames, strict=True)
+    }
+    if len({*views.values()}) == len(views):
+        said["plane"] = views if len(views) > 1 else {}
+    groups: dict[str, list[Frame]] = defaultdict(list)
+    for frame, own in zip(frames, traits, strict=True):
+        groups["_".join(filter(None, (said[t].get(own[t]) for t in own)))].append(frame)
+    return groups
+
+
+def _words(trait: str, values: Sequence[Hashable]) -> dict[Hashable, str]:
+    """Name each value of a trait; nothing where all frames share one."""
+    distinct = sorted({*values}, key=lambda value: (value is not None, str(type(value)), value))
+    if len(distinct) == 1:
+        return {}
+    if trait in WORDS:
+        return {value: str(value) if value != "" else WORDS[trait] for value in distinct}
+    return dict(zip(distinct, _ranks(trait, len(distinct)), strict=True))
+
+
+def _ranks(word: str, count: int) -> list[str]:
+    """Name a number of things so that their names sort."""
+    return [f"{word}-{n:0{len(str(count))}}" for n in range(1, count + 1)]
+
+
+def _numbered_planes(frames: Sequence[Frame]) -> list[int]:
+    """Number planes by the directions and sizes of their pixels; 0 is none."""
+    known: list[np.ndarray] = []
+    numbers = []
+    for frame in frames:
+        if frame.plane is None:
+            numbers.append(0)
+            continue
+        steps = np.array([frame.plane.along_i_mm, frame.plane.along_j_mm])
+        edge = PLANE_TOLERANCE * float(np.linalg.norm(steps, axis=1).min())
+        near = (n for n, other in enumerate(known) if np.abs(steps - other).max() <= edge)
+        number = next(near, len(known))
+        if number == len(known):
+            known.append(steps)
+        numbers.append(number + 1)
+    return numbers
+
+
+def _by_order(frames: Sequence[Frame]) -> Groups:
+    """Tell volumes apart that lie at one place; all frames are one where nothing does."""
+    whole = {"": frames}
+    if len(frames) == 1 or any(frame.plane is None for frame in frames):
+        return whole
+    ids = place_ids(frames)
+    if len({*ids}) == len(ids):
+        return whole
+    for key in VALUED:
+        values = [frame.order[key] for frame in frames]
+        if found := _volumes(frames, ids, values):
+            return dict(
+                zip(_ranks("type" if key == "type" else "time", len(found)), found, strict=True)
+            )
+    for key in RANKED:
+        ranks = _ranked([frame.order[key] for frame in frames], ids)
+        if found := _volumes(frames, ids, ranks):
+            return dict(zip(_ranks("time", len(found)), found, strict=True))
+    return whole
+
+
+def _volumes(
+    frames: Sequence[Frame], ids: Sequence[int], values: Sequence[Any]
+) -> list[list[Frame]]:
+    """Give the frames of each value, in its order, if each has every place just once."""
+    if None in values or len({*values}) < 2:
+        return []
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for n, value in enumerate(values):
+        groups[value].append(n)
+    every = sorted({*ids})
+    if any(sorted(ids[n] for n in group) != every for group in groups.values()):
+        return []
+    return [[frames[n] for n in groups[value]] for value in sorted(groups)]
+
+
+def _ranked(values: Sequence[Any], ids: Sequence[int]) -> list[int | None]:
+    """Give each frame's rank among those at its place; None where two are equal."""
+    if None in values:
+        return [None]
+    at: dict[int, list[Any]] = defaultdict(list)
+    for place, value in zip(ids, values, strict=True):
+        at[place].append(value)
+    if any(len({*here}) < len(here) for here in at.values()):
+        return [None]
+    return [sorted(at[place]).index(value) for place, value in zip(ids, values, strict=True)]

@@ -1,0 +1,221 @@
+"""Frames of one volume in order: the grid they lie on, and what is wrong with it."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float64
+
+from medseg3d.arrays import TripleFloat
+from medseg3d.errors import SeriesError
+from medseg3d.io.dicom.frames import Frame
+from medseg3d.volume import Grid
+
+SPACING_TOLERANCE: Final = 0.01
+"""A slice may lie this share of the spacing beside its place in an even stack ..."""
+
+PLACE_TOLERANCE_MM: Final = 0.05
+"""... or this far, whichever is more."""
+
+SAME_PLACE: Final = 0.01
+"""Slices closer than this share of a pixel's edge lie at one place."""
+
+TILT_DEGREES: Final = 0.1
+"""From here on a stack counts as tilted; below, its grid is sheared that little all the same."""
+
+VIEWS: Final = ("sagittal", "coronal", "axial")
+"""World axis closest to the normal -> what such planes are called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Parallel planes of one size; frame k is slice k of the volume."""
+
+    name: str
+    """Empty where a series holds one volume."""
+    frames: tuple[Frame, ...]
+    """In ascending position along the normal; as they came where a place is missing."""
+
+    @property
+    def grid(self) -> Grid:
+        """Where the voxels lie: exact for tilted stacks too, whose axes are sheared.
+
+        A single slice is as thick as its header says, or 1 mm.
+
+        Raises:
+            SeriesError: slices are missing, doubled, uneven, or without a place; all at once.
+        """
+        if faults := [*self.faults(), *self.gaps()]:
+            raise SeriesError("; ".join(faults))
+        return self.mean_grid
+
+    @property
+    def mean_grid(self) -> Grid:
+        """The grid of the first and the last slice, with as many slices evenly between."""
+        first, last = self.frames[0], self.frames[-1]
+        if first.plane is None or last.plane is None:
+            raise SeriesError(f"'{first.name}' has no place")
+        if len(self.frames) == 1:
+            step = np.multiply(first.plane.normal, first.thickness_mm or 1.0)
+        else:
+            step = np.subtract(last.plane.corner_mm, first.plane.corner_mm)
+            step = step / (len(self.frames) - 1)
+        affine = np.eye(4)
+        affine[:3] = np.transpose(
+            [first.plane.along_i_mm, first.plane.along_j_mm, step, first.plane.corner_mm]
+        )
+        return Grid((*first.shape_IJ, len(self.frames)), affine)
+
+    @property
+    def positions_mm(self) -> Float64[np.ndarray, " K"]:
+        """Place of each slice along the normal of the first."""
+        return _corners(self.frames) @ _normal(self.frames)
+
+    @property
+    def tilt_degrees(self) -> float:
+        """Angle between the direction slices follow each other in and the normal."""
+        if len(self.frames) < 2 or any(frame.plane is None for frame in self.frames):
+            return 0.0
+        first, *_, last = _corners(self.frames)
+        along = float((last - first) @ _normal(self.frames))
+        return math.degrees(math.acos(min(along / max(math.dist(first, last), 1e-9), 1.0)))
+
+    @property
+    def tilted(self) -> bool:
+        """Whether the tilt is one, and no rounding."""
+        return self.tilt_degrees > TILT_DEGREES
+
+    @property
+    def view(self) -> str:
+        """Axial, coronal or sagittal, whichever is closest."""
+        return view_of(self.frames[0])
+
+    @property
+    def is_localizer(self) -> bool:
+        """Whether it is for planning other scans."""
+        return self.frames[0].traits["kind"] == "localizer"
+
+    @property
+    def size(self) -> str:
+        """Columns, rows and slices."""
+        return "×".join(map(str, (*self.frames[0].shape_IJ, len(self.frames))))
+
+    @property
+    def spacing_mm(self) -> TripleFloat | None:
+        """Voxel edge lengths, between slices on average; None without a place."""
+        placed = all(frame.plane for frame in self.frames)
+        return self.mean_grid.spacing_mm if placed and not [*self.faults()] else None
+
+    def remarks(self) -> Iterator[str]:
+        """Say what is odd about it."""
+        traits = self.frames[0].traits
+        yield from (str(traits[trait]) for trait in ("kind", "origin") if traits[trait] != "")
+        if traits["display"] == "inverted":
+            yield "shown with high values dark (MONOCHROME1); values are read as they are stored"
+        if self.tilted:
+            yield f"gantry tilted by {self.tilt_degrees:.2f} degrees"
+        if len(self.frames) == 1 and self.frames[0].plane is not None:
+            yield "a single slice"
+        yield from self.faults()
+        yield from self.gaps()
+
+    def faults(self) -> Iterator[str]:
+        """Say why this is no volume, whatever is done about gaps and tilt."""
+        said = sorted({frame.fault for frame in self.frames if frame.fault})
+        for fault in said:
+            names = [frame.name for frame in self.frames if frame.fault == fault]
+            yield f"{listed(names)}: {fault}"
+        if said:
+            return
+        if doubled := self._doubled():
+            yield (
+                f"{len(doubled)} slices lie at the place of another: {listed(doubled)}; "
+                "nothing in the headers says which volume each belongs to"
+            )
+        elif beside := self._beside():
+            yield f"slices do not lie in one line: {listed(beside)}"
+
+    def gaps(self) -> Iterator[str]:
+        """Say where slices are not evenly spaced."""
+        if len(self.frames) < 3 or any(frame.plane is None for frame in self.frames):
+            return
+        places = self.positions_mm
+        even = np.linspace(places[0], places[-1], len(places))
+        steps = np.diff(places)
+        usual = float(np.median(steps))
+        if np.abs(places - even).max() <= max(SPACING_TOLERANCE * usual, PLACE_TOLERANCE_MM):
+            return
+        wrong = np.flatnonzero(np.abs(steps - usual) > max(SPACING_TOLERANCE * usual, 1e-3))
+        said = [
+            f"{steps[k]:.2f} mm from {self.said(k)} to {self.said(k + 1)}"
+            f"{_missing(steps[k] / usual)}"
+            for k in wrong.tolist()
+        ]
+        yield f"slices are not evenly spaced: usual are {usual:.2f} mm, but {listed(said)}"
+
+    def said(self, k: int) -> str:
+        """Name a slice and its place for a message."""
+        return f"slice {k + 1} ({self.frames[k].name}) at {self.positions_mm[k]:.2f} mm"
+
+    def _doubled(self) -> list[str]:
+        ids = place_ids(self.frames)
+        return [self.said(k) for k in range(1, len(ids)) if ids[k] == ids[k - 1]]
+
+    def _beside(self) -> list[str]:
+        """Name the slices that lie beside the line from the first to the last."""
+        if len(self.frames) < 3:
+            return []
+        corners, places = _corners(self.frames), self.positions_mm
+        share = (places - places[0]) / (places[-1] - places[0])
+        line = corners[0] + np.outer(share, corners[-1] - corners[0])
+        edge = PLACE_TOLERANCE_MM + SPACING_TOLERANCE * float(np.median(np.diff(places)))
+        beside = np.linalg.norm(corners - line, axis=1)
+        return [
+            f"{self.said(k)} by {beside[k]:.2f} mm" for k in np.flatnonzero(beside > edge).tolist()
+        ]
+
+
+def stack_of(name: str, frames: Sequence[Frame]) -> Stack:
+    """Put frames in order along their normal."""
+    if any(frame.plane is None for frame in frames):
+        return Stack(name, tuple(frames))
+    order = np.argsort(_corners(frames) @ _normal(frames), kind="stable")
+    return Stack(name, tuple(frames[n] for n in order))
+
+
+def place_ids(frames: Sequence[Frame]) -> list[int]:
+    """Number the places along the normal; frames at one place get one number."""
+    places = _corners(frames) @ _normal(frames)
+    plane = frames[0].plane
+    edge = SAME_PLACE * float(np.linalg.norm(plane.along_i_mm)) if plane else 0.0
+    order = np.argsort(places, kind="stable")
+    ids = np.empty(len(frames), dtype=int)
+    ids[order] = np.cumsum(np.diff(places[order], prepend=places[order[0]]) > edge)
+    return ids.tolist()
+
+
+def view_of(frame: Frame) -> str:
+    """Call a plane axial, coronal or sagittal, whichever is closest."""
+    return VIEWS[int(np.argmax(np.abs(_normal([frame])).round(6)))] if frame.plane else ""
+
+
+def _corners(frames: Sequence[Frame]) -> Float64[np.ndarray, "K 3"]:
+    return np.array([frame.plane.corner_mm for frame in frames if frame.plane], dtype=float)
+
+
+def _normal(frames: Sequence[Frame]) -> Float64[np.ndarray, " 3"]:
+    return np.array(next(frame.plane.normal for frame in frames if frame.plane))
+
+
+def _missing(ratio: float) -> str:
+    """Say how many slices a distance has room for, where it is a multiple of the usual one."""
+    count = round(ratio) - 1
+    return f" ({count} missing?)" if count > 0 and abs(ratio - round(ratio)) < 0.05 else ""
+
+
+def listed(names: Sequence[str], *, most: int = 4) -> str:
+    """Join the first few names, and say how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
