@@ -141,7 +141,8 @@ def _walk(section: type[BaseModel], location: Sequence[Any]) -> tuple[list[Any],
             continue
         path.append(step)
         known = [field for s in sections for field in s.model_fields]
-        sections = [i for s in holders for i in _sections_in(s.model_fields[step].annotation)]
+        if holders:  # else a key or index of what the field holds
+            sections = [i for s in holders for i in _sections_in(s.model_fields[step].annotation)]
     return path, known
 
 

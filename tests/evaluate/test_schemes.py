@@ -6,7 +6,7 @@ import pytest
 
 from medseg3d.errors import ConfigError
 from medseg3d.evaluate.protocols import PROTOCOLS
-from medseg3d.evaluate.schemes import CHALLENGES, SCHEMES, find_scheme, scheme_of_values
+from medseg3d.evaluate.schemes import SCHEMES, find_scheme, scheme_of_values
 from medseg3d.labels import LabelScheme
 
 
