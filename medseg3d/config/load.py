@@ -86,7 +86,7 @@ def _overridden(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
         if not separator or not path:
             raise ConfigError(f"--set '{override}': expected section.key=value")
         try:
-            value = yaml.safe_load(text)
+            value = text if text.startswith("#") else yaml.safe_load(text)  # a colour, no comment
         except yaml.YAMLError:
             value = text  # a pattern such as {case}.nii.gz
         *sections, key = path.strip().split(".")
