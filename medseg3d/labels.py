@@ -5,8 +5,8 @@ that may overlap, that people look at and score. A network has one output channe
 background's first.
 """
 
-import difflib
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Annotated, Any, Final
 
 import numpy as np
@@ -29,11 +29,9 @@ def _by_name(term: Any) -> Any:
     if not isinstance(term, str):
         return term
     if term not in TERMS:
-        near = difflib.get_close_matches(term, TERMS, n=1)
-        raise ValueError(
-            f"no term '{term}'{f', did you mean {near[0]!r}?' if near else ';'} known are "
-            f"{', '.join(TERMS)}, and terms with category and type"
-        )
+        near = get_close_matches(term, TERMS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(TERMS)}."
+        raise ValueError(f"no term '{term}'; {hint} Else give its category and type")
     return TERMS[term]
 
 

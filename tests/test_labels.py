@@ -169,7 +169,7 @@ def test_foreign_values_are_named_and_counted():
         ({"values": {1: "a"}, "colors": {"b": "#000000"}}, r"colours for \['b'\], regions are"),
         ({"values": {1: "a"}, "colour": {}}, "Extra inputs are not permitted"),
         ({"values": {1: "a"}, "codes": {"b": "liver"}}, r"codes for \['b'\], names are \['a'\]"),
-        ({"values": {1: "a"}, "codes": {"a": "livr"}}, r"no term 'livr', did you mean 'liver'\?"),
+        ({"values": {1: "a"}, "codes": {"a": "livr"}}, r"no term 'livr'; did you mean 'liver'\?"),
         ({"values": {1: "a"}, "codes": {"a": "xyz"}}, "no term 'xyz'; known are liver, spleen, "),
         ({"values": {1: "a"}, "codes": {"a": {"type": "10200004 |Liver|"}}}, "codes.a.category"),
     ],

@@ -1,6 +1,6 @@
 """Where the cases lie and what their labels mean."""
 
-import difflib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -23,11 +23,9 @@ def _by_name(labels: Any) -> Any:
     if not isinstance(labels, str):
         return labels
     if labels not in DATASETS:
-        near = difflib.get_close_matches(labels, DATASETS, n=1)
-        raise ValueError(
-            f"no label scheme '{labels}'{f', did you mean {near[0]!r}?' if near else ';'} "
-            f"known are {', '.join(DATASETS)}, and schemes with values and names"
-        )
+        near = get_close_matches(labels, DATASETS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(DATASETS)}."
+        raise ValueError(f"no label scheme '{labels}'; {hint} Else give its values and names")
     return DATASETS[labels]
 
 

@@ -213,7 +213,7 @@ WRONG = {
         "not free, the model was trained so"),
     "unknown term": (
         ["predict", "{model}", "{scan}", "--out", "{out}", "--set", "labels.codes.one=livr"],
-        "labels.codes.one: no term 'livr', did you mean 'liver'?"),
+        "labels.codes.one: no term 'livr'; did you mean 'liver'?"),
     "code for no label": (
         ["predict", "{model}", "{scan}", "--out", "{out}", "--set", "labels.codes.two=liver"],
         "codes for ['two'], names are ['one', 'four']"),

@@ -115,7 +115,7 @@ class TestFaults:
             ("labels", {"values": {0: "a"}}, "data.labels.values.0"),
             ("labels", {"values": {1: "a", 2: "a"}}, "data.labels: two values share a name"),
             ("labels", {"values": {1: "a"}, "colour": {}}, "did you mean 'colors'?"),
-            ("labels", "btvc", "data.labels: no label scheme 'btvc', did you mean 'btcv'?"),
+            ("labels", "btvc", "data.labels: no label scheme 'btvc'; did you mean 'btcv'?"),
             ("labels", "xyz", "data.labels: no label scheme 'xyz'; known are brats2015, brats2017"),
         ],
     )
