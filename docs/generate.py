@@ -26,6 +26,7 @@ from medseg3d.evaluate.surface import HAUSDORFF, NSD, hausdorff_mm, normalized_s
 from medseg3d.info import measure_cost
 from medseg3d.nets.levels import plan_heads, plan_levels, plan_nodes
 from medseg3d.nets.presets import NETS
+from medseg3d.terms import Code
 from medseg3d.volume import Volume
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -78,6 +79,8 @@ def _nested_path(path: str, name: str, section: type[BaseModel], options: int) -
 
 
 def _sections_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if annotation is Code:  # written as one word
+        return
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):

@@ -6,13 +6,15 @@ background's first.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Final
+from difflib import get_close_matches
+from typing import Annotated, Any, Final
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from medseg3d.arrays import ArrayIJK, LabelMapIJK, MaskIJK
-from medseg3d.errors import LabelError
+from medseg3d.errors import ConfigError, LabelError
+from medseg3d.terms import TERMS, Color, Term
 
 INTEGER_TOLERANCE: Final = 1e-3
 """A stored value this close to an integer is that integer (float files, header scaling)."""
@@ -21,6 +23,16 @@ PALETTE: Final = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#0072b
 """Colours told apart by the colour-blind too (Okabe and Ito, 2008); repeats after seven."""
 
 Value = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _by_name(term: Any) -> Any:
+    if not isinstance(term, str):
+        return term
+    if term not in TERMS:
+        near = get_close_matches(term, TERMS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(TERMS)}."
+        raise ValueError(f"no term '{term}'; {hint} Else give its category and type")
+    return TERMS[term]
 
 
 class LabelScheme(BaseModel):
@@ -37,8 +49,11 @@ class LabelScheme(BaseModel):
     """Value in the file -> its name; 0 is background and not listed."""
     regions: dict[str, tuple[Value, ...]] = {}
     """Region -> the values it is made of; regions may overlap."""
-    colors: dict[str, Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]] = {}
+    colors: dict[str, Color] = {}
     """Region -> colour as #rrggbb; others take the palette in order."""
+    codes: dict[str, Annotated[Term, BeforeValidator(_by_name)]] = {}
+    """Value's or region's name -> what it means in codes, for DICOM: a ready-made term's name such
+    as `liver`, or `category` and `type`, each as `10200004 |Liver|`."""
 
     @model_validator(mode="after")
     def _complete(self) -> "LabelScheme":
@@ -54,7 +69,14 @@ class LabelScheme(BaseModel):
             object.__setattr__(self, "regions", regions)
         if unknown_colors := sorted(set(self.colors) - set(self.regions)):
             raise ValueError(f"colours for {unknown_colors}, regions are {[*self.regions]}")
+        if unknown_codes := sorted(set(self.codes) - set(self.names)):
+            raise ValueError(f"codes for {unknown_codes}, names are {self.names}")
         return self
+
+    @property
+    def names(self) -> list[str]:
+        """Name of every region and every value, regions first."""
+        return [*dict.fromkeys([*self.regions, *self.values.values()])]
 
     @property
     def channel_values(self) -> tuple[int, ...]:
@@ -63,7 +85,29 @@ class LabelScheme(BaseModel):
 
     def region_color(self, region: str) -> str:
         """Give the colour of a region as #rrggbb."""
-        return self.colors.get(region, PALETTE[[*self.regions].index(region) % len(PALETTE)])
+        return self.colors.get(region, PALETTE[self.names.index(region) % len(PALETTE)])
+
+    def term_of(self, name: str) -> Term:
+        """Give the coded term of a value or region, by its name.
+
+        Raises:
+            ConfigError: it has none.
+        """
+        if name not in self.codes:
+            raise ConfigError(
+                f"label '{name}' of scheme '{self.name}' has no code, which DICOM needs; codes are "
+                f"for {[*self.codes]}. Name a ready-made term with --set labels.codes.{name}=liver "
+                "(or another of medseg3d.terms), or give one with category and type in YAML"
+            )
+        return self.codes[name]
+
+    def display_color(self, name: str) -> str:
+        """Give the colour a viewer shows a value or region in: as set, customary, or the palette's.
+
+        Pages of medseg3d take `region_color`, which the colour-blind can tell apart.
+        """
+        customary = self.codes[name].color if name in self.codes else None
+        return self.colors.get(name, customary or self.region_color(name))
 
 
 def as_label_map(array: ArrayIJK, *, source: str = "label map") -> LabelMapIJK:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from medseg3d.errors import LabelError
+from medseg3d.errors import ConfigError, LabelError
 from medseg3d.labels import (
     LabelScheme,
     as_label_map,
@@ -15,6 +15,7 @@ from medseg3d.labels import (
     require_values,
     values_to_channels,
 )
+from medseg3d.terms import TERMS, Term
 
 BRATS = LabelScheme(
     name="brats2020",
@@ -89,6 +90,47 @@ def test_regions_take_their_colour_or_the_palettes():
     assert many.region_color("organ 1") == many.region_color("organ 8")
 
 
+def test_codes_name_ready_made_terms_or_are_written_out():
+    liver = {"category": "123037004 |Anatomical Structure|", "type": "10200004 |Liver|"}
+    scheme = LabelScheme.model_validate(
+        {
+            "values": {1: "left", 2: "right", 3: "liver"},
+            "regions": {"kidneys": (1, 2), "liver": (3,)},
+            "codes": {"left": "kidney_left", "kidneys": TERMS["kidney_right"], "liver": liver},
+        }
+    )
+    assert scheme.term_of("left") == TERMS["kidney_left"]
+    assert scheme.term_of("kidneys") == TERMS["kidney_right"]
+    assert scheme.term_of("liver") == Term.model_validate(liver)
+    assert LabelScheme.model_validate(scheme.model_dump(mode="json")) == scheme
+    assert LabelScheme(**scheme.model_dump()) == scheme
+
+
+def test_a_label_without_code_is_told_with_what_to_do():
+    scheme = LabelScheme(values={1: "liver", 2: "mass"}, codes={"liver": TERMS["liver"]})
+    with pytest.raises(ConfigError) as error:
+        scheme.term_of("mass")
+    assert str(error.value) == (
+        "label 'mass' of scheme 'labels' has no code, which DICOM needs; codes are for ['liver']. "
+        "Name a ready-made term with --set labels.codes.mass=liver (or another of medseg3d.terms), "
+        "or give one with category and type in YAML"
+    )
+
+
+def test_viewers_show_the_colour_that_is_set_or_customary_or_the_palettes():
+    scheme = LabelScheme(
+        values={1: "liver", 2: "spleen", 3: "mass"},
+        regions={"organs": (1, 2), "spleen": (2,)},
+        colors={"spleen": "#112233"},
+        codes={"liver": TERMS["liver"], "spleen": TERMS["spleen"], "organs": TERMS["hippocampus"]},
+    )
+    assert scheme.display_color("spleen") == "#112233"
+    assert scheme.display_color("liver") == TERMS["liver"].color
+    assert scheme.display_color("organs") == scheme.region_color("organs")
+    assert len({scheme.display_color(name) for name in scheme.names}) == 4
+    assert scheme.region_color("liver") != TERMS["liver"].color
+
+
 def test_channels_count_from_background_in_ascending_order():
     label_map = block(0, 1, 2, 4, 4, dtype="u1")
     channels = values_to_channels(label_map, BRATS)
@@ -126,6 +168,10 @@ def test_foreign_values_are_named_and_counted():
         ({"values": {1: "a"}, "regions": {"b": ()}}, "region 'b' is made of no value"),
         ({"values": {1: "a"}, "colors": {"b": "#000000"}}, r"colours for \['b'\], regions are"),
         ({"values": {1: "a"}, "colour": {}}, "Extra inputs are not permitted"),
+        ({"values": {1: "a"}, "codes": {"b": "liver"}}, r"codes for \['b'\], names are \['a'\]"),
+        ({"values": {1: "a"}, "codes": {"a": "livr"}}, r"no term 'livr'; did you mean 'liver'\?"),
+        ({"values": {1: "a"}, "codes": {"a": "xyz"}}, "no term 'xyz'; known are liver, spleen, "),
+        ({"values": {1: "a"}, "codes": {"a": {"type": "10200004 |Liver|"}}}, "codes.a.category"),
     ],
 )
 def test_a_scheme_that_makes_no_sense_is_refused(fields, said):

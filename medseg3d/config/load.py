@@ -86,7 +86,7 @@ def _overridden(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
         if not separator or not path:
             raise ConfigError(f"--set '{override}': expected section.key=value")
         try:
-            value = yaml.safe_load(text)
+            value = text if text.startswith("#") else yaml.safe_load(text)  # a colour, no comment
         except yaml.YAMLError:
             value = text  # a pattern such as {case}.nii.gz
         *sections, key = path.strip().split(".")
@@ -141,7 +141,8 @@ def _walk(section: type[BaseModel], location: Sequence[Any]) -> tuple[list[Any],
             continue
         path.append(step)
         known = [field for s in sections for field in s.model_fields]
-        sections = [i for s in holders for i in _sections_in(s.model_fields[step].annotation)]
+        if holders:  # else a key or index of what the field holds
+            sections = [i for s in holders for i in _sections_in(s.model_fields[step].annotation)]
     return path, known
 
 

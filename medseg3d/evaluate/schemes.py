@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, ConfigDict, model_validator
 
 from medseg3d.config.load import parse_section, read_yaml
+from medseg3d.datasets import DATASETS
 from medseg3d.errors import ConfigError
 from medseg3d.evaluate.protocols import PROTOCOLS, DilatedLesions, Protocol
 from medseg3d.labels import LabelScheme
@@ -50,96 +51,16 @@ class Scheme(LabelScheme):
         return self.protocol.policy
 
 
-ADULT: Final = LabelScheme(
-    values={1: "NCR", 2: "ED", 3: "ET"}, regions={"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}
-)
-"""Tumours before treatment, since 2023."""
-
-UNTREATED: Final = ADULT.model_copy(update={"values": {1: "NETC", 2: "SNFH", 3: "ET"}})
-"""The same since 2024, by its names of then."""
-
-METASTASES: Final = LabelScheme(
-    values={1: "NETC", 2: "SNFH", 3: "ET", 4: "RC"},
-    regions={"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,), "RC": (4,)},
-)
-"""Metastases since 2025, with a resection cavity."""
-
-TREATED: Final = LabelScheme(
-    values={1: "NETC", 2: "SNFH", 3: "ET", 4: "RC"},
-    regions={
-        "WT": (1, 2, 3),
-        "TC": (1, 3),
-        "NETC": (1,),
-        "SNFH": (2,),
-        "ET": (3,),
-        "RC": (4,),
-    },
-)
-"""Gliomas after treatment, since 2024."""
-
-CHILDREN: Final = LabelScheme(
-    values={1: "ET", 2: "NETC", 3: "CC", 4: "ED"},
-    regions={
-        "WT": (1, 2, 3, 4),
-        "TC": (1, 2, 3),
-        "ET": (1,),
-        "NETC": (2,),
-        "CC": (3,),
-        "ED": (4,),
-    },
-)
-"""Tumours of children, since 2024."""
-
-TARGET: Final = LabelScheme(values={1: "GTV"})
-"""What is to be irradiated of a meningioma."""
-
-CHALLENGES: Final[dict[str, LabelScheme]] = {
-    "brats2015": LabelScheme(
-        values={1: "NCR", 2: "ED", 3: "NET", 4: "ET"},
-        regions={"WT": (1, 2, 3, 4), "TC": (1, 3, 4), "ET": (4,)},
-    ),
-    "brats2021": LabelScheme(
-        values={1: "NCR", 2: "ED", 4: "ET"}, regions={"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}
-    ),
-    "brats2023-gli": ADULT,
-    "brats2023-ssa": ADULT,
-    "brats2023-men": ADULT,
-    "brats2023-ped": ADULT,
-    "brats2023-met": ADULT,
-    "brats2024-gli": TREATED,
-    "brats2024-ssa": UNTREATED,
-    "brats2024-met": UNTREATED,
-    "brats2024-ped": CHILDREN,
-    "brats2024-men": UNTREATED,
-    "brats2024-men-rt": TARGET,
-    "brats2025-gli": TREATED,
-    "brats2025-ssa": UNTREATED,
-    "brats2025-met": METASTASES,
-    "brats2025-ped": CHILDREN,
-    "brats2025-men": UNTREATED,
-    "brats2025-men-rt": TARGET,
-    "brats2026-gli": TREATED,
-    "brats2026-mets": METASTASES,
-    "brats2026-ped": CHILDREN,
-    "brats2026-goat": UNTREATED,
-    "brats2026-menpre": UNTREATED,
-    "brats2026-menrt": TARGET,
+SAME_RULES: Final = {
+    **{f"brats{year}": "brats2021" for year in (2017, 2018, 2019, 2020, 2022)},
+    "brats2023": "brats2023-gli",
+    **dict.fromkeys(("hippocampus", "btcv", "amos", "flare22"), "whole"),
 }
-"""Season and challenge -> what its label maps hold; its rules have the same name."""
-
-
-def _scheme(labels: LabelScheme, *, name: str, protocol: str) -> Scheme:
-    return Scheme(**labels.model_dump(exclude={"name"}), name=name, protocol=PROTOCOLS[protocol])
-
+"""Scheme -> the protocol it is scored by, where that has another name."""
 
 SCHEMES: Final[dict[str, Scheme]] = {
-    **{name: _scheme(labels, name=name, protocol=name) for name, labels in CHALLENGES.items()},
-    **{
-        f"brats{year}": _scheme(CHALLENGES["brats2021"], name=f"brats{year}", protocol="brats2021")
-        for year in (2017, 2018, 2019, 2020, 2022)
-    },
-    "brats2023": _scheme(ADULT, name="brats2023", protocol="brats2023-gli"),
-    "hippocampus": Scheme(name="hippocampus", values={1: "anterior", 2: "posterior"}),
+    name: Scheme(**labels.model_dump(), protocol=PROTOCOLS[SAME_RULES.get(name, name)])
+    for name, labels in DATASETS.items()
 }
 """Name -> scheme: labels and the protocol they are scored by."""
 

@@ -26,7 +26,10 @@ from medseg3d.volume import Volume
 
 log = logging.getLogger(__name__)
 
-FREE: Final = ("images.", "network.depth=", "predict.", "preprocess.nonfinite=")
+FREE: Final = (
+    "images.", "labels.codes.", "labels.colors.", "network.depth=", "predict.",
+    "preprocess.nonfinite=",
+)  # fmt: skip
 """What of a recipe may be set for a trained model."""
 
 

@@ -56,6 +56,19 @@ def test_predict_answers_machines_in_json(
     assert case["reason"] is None
 
 
+def test_labels_of_a_trained_model_can_be_given_codes_and_colours(
+    run: Run, model: Path, scans: Path, tmp_path: Path
+) -> None:
+    settings = ["labels.codes.one=liver", "labels.colors.four=#112233"]
+    settings.append("labels.codes.four={category: 1 |Kind|, type: 2 |Thing|}")
+    options = [part for setting in settings for part in ("--set", setting)]
+
+    ended = run("predict", model, scans / "a.nii.gz", "--out", tmp_path / "out", *options)
+
+    assert ended.code == 0, ended.err
+    assert read_label_map(tmp_path / "out" / "a.nii.gz").affine.tobytes() == AFFINE.tobytes()
+
+
 def test_one_broken_scan_gives_exit_code_1_and_its_name(
     run: Run, model: Path, scans: Path, tmp_path: Path
 ) -> None:
@@ -194,7 +207,16 @@ WRONG = {
         "network.depth: unknown key"),
     "knob of the network": (
         ["predict", "{model}", "{scan}", "--out", "{out}", "--set", "network.norm=batch"],
-        "not free, the model was trained so; free are images., network.depth=, predict."),
+        "not free, the model was trained so; free are images., labels.codes., labels.colors., net"),
+    "values of a trained model": (
+        ["predict", "{model}", "{scan}", "--out", "{out}", "--set", "labels.values.1=two"],
+        "not free, the model was trained so"),
+    "unknown term": (
+        ["predict", "{model}", "{scan}", "--out", "{out}", "--set", "labels.codes.one=livr"],
+        "labels.codes.one: no term 'livr'; did you mean 'liver'?"),
+    "code for no label": (
+        ["predict", "{model}", "{scan}", "--out", "{out}", "--set", "labels.codes.two=liver"],
+        "codes for ['two'], names are ['one', 'four']"),
     "prune a U-Net": (
         ["prune", "{model}", "--depth", "1", "--out", "{out}"], "cannot be cut to a depth"),
     "missing model": (["predict", "no.safetensors", "{scan}", "--out", "{out}"], "no model file"),

@@ -10,6 +10,7 @@ from medseg3d.config.load import load_config, override_section, parse_section
 from medseg3d.config.run import RunConfig
 from medseg3d.config.train import TrainConfig
 from medseg3d.errors import ConfigError
+from medseg3d.terms import TERMS
 
 
 def a_run(**sections: Any) -> dict[str, Any]:
@@ -29,6 +30,19 @@ def refusal(content: Any, folder: Path, *settings: str) -> str:
     with pytest.raises(ConfigError) as refused:
         load_config(path, settings)
     return str(refused.value)
+
+
+def test_labels_may_be_those_of_a_public_data_set(tmp_path: Path):
+    content = a_run()
+    content["data"]["labels"] = "btcv"
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(content))
+    labels = load_config(path).data.labels
+    assert (labels.name, labels.values[6], labels.codes["liver"]) == (
+        "btcv",
+        "liver",
+        TERMS["liver"],
+    )
 
 
 class TestFaults:
@@ -101,6 +115,8 @@ class TestFaults:
             ("labels", {"values": {0: "a"}}, "data.labels.values.0"),
             ("labels", {"values": {1: "a", 2: "a"}}, "data.labels: two values share a name"),
             ("labels", {"values": {1: "a"}, "colour": {}}, "did you mean 'colors'?"),
+            ("labels", "btvc", "data.labels: no label scheme 'btvc'; did you mean 'btcv'?"),
+            ("labels", "xyz", "data.labels: no label scheme 'xyz'; known are brats2015, brats2017"),
         ],
     )
     def test_impossible_data_is_refused(self, tmp_path: Path, key: str, value: Any, fault: str):

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from medseg3d.datasets import DATASETS
 from medseg3d.errors import ConfigError
 from medseg3d.evaluate.protocols import PROTOCOLS
-from medseg3d.evaluate.schemes import CHALLENGES, SCHEMES, find_scheme, scheme_of_values
+from medseg3d.evaluate.schemes import SCHEMES, find_scheme, scheme_of_values
 from medseg3d.labels import LabelScheme
+from medseg3d.terms import TERMS
 
 
 @pytest.mark.parametrize("name", SCHEMES)
@@ -19,10 +21,18 @@ def test_every_scheme_is_found_by_the_name_it_bears(name):
 
 
 def test_every_protocol_of_a_challenge_has_its_labels():
-    assert {*CHALLENGES} == {*PROTOCOLS} - {"whole"}
-    for name, labels in CHALLENGES.items():
+    challenges = {*PROTOCOLS} - {"whole"}
+    assert challenges < {*DATASETS} == {*SCHEMES}
+    for name in challenges:
         assert SCHEMES[name].protocol == PROTOCOLS[name]
+    for name, labels in DATASETS.items():
         assert SCHEMES[name].regions == labels.regions
+        assert SCHEMES[name].codes == labels.codes
+
+
+@pytest.mark.parametrize("name", ["hippocampus", "btcv", "amos", "flare22"])
+def test_organs_are_scored_as_wholes(name: str):
+    assert SCHEMES[name].protocol == PROTOCOLS["whole"]
 
 
 @pytest.mark.parametrize(
@@ -79,6 +89,20 @@ def test_a_yaml_file_holds_labels_and_rules(tmp_path: Path):
         assert (rules.hausdorff, rules.one_empty, rules.both_empty) == ("max_directed", 50, "nan")
 
 
+def test_a_yaml_file_holds_codes(tmp_path: Path):
+    path = tmp_path / "liver.yaml"
+    path.write_text(
+        "values: {1: liver, 2: tumour}\n"
+        "codes:\n"
+        "  liver: liver\n"
+        "  tumour: {category: 49755003 |Morphologically Abnormal Structure|,\n"
+        "           type: 108369006 |Neoplasm|, region: 10200004 |Liver|}\n"
+    )
+    scheme = find_scheme(path)
+    assert scheme.term_of("liver") == TERMS["liver"]
+    assert str(scheme.term_of("tumour").region) == "10200004 |Liver|"
+
+
 def test_a_yaml_file_may_name_the_rules_of_a_challenge(tmp_path: Path):
     path = tmp_path / "spots.yaml"
     path.write_text("values: {1: spot}\nprotocol: brats2023-met\n")
@@ -102,6 +126,8 @@ def test_a_yaml_file_may_name_the_rules_of_a_challenge(tmp_path: Path):
         ),
         ("values: {1: liver}\nprotocol: brats", "no protocol 'brats'; known are whole, brats2015"),
         ("values: {1: liver}\nregions: {all: [1, 2]}", r"region 'all' holds \[2\]"),
+        ("values: {1: liver}\ncodes: {liver: {typ: 1 |Liver|}}", r"typ: .*did you mean 'type'\?"),
+        ("values: {1: liver}\ncodes: {liver: {type: Liver}}", r"codes\.liver\.type: a code is wri"),
         ("- 1\n- 2", "holds list, expected keys with values"),
         ("values: {1: liver", "is not YAML"),
     ],

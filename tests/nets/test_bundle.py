@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from medseg3d.config.network import UNetConfig
 from medseg3d.errors import BundleError
+from medseg3d.labels import LabelScheme
 from medseg3d.nets.bundle import (
     KEY,
     Bundle,
@@ -22,6 +23,7 @@ from medseg3d.nets.bundle import (
     read_recipe,
     save_bundle,
 )
+from medseg3d.terms import TERMS
 
 BuildBundle = Callable[..., Bundle]
 
@@ -84,6 +86,23 @@ class TestRoundTrip:
         assert [*loaded.recipe.images] == ["t1", "flair"]  # the order is the network's
         assert loaded.version == "0.0.test"
         assert read_recipe(path) == (bundle.recipe, "0.0.test")
+
+    def test_it_keeps_the_codes_of_its_labels(self, bundle: Bundle, path: Path):
+        labels = LabelScheme(
+            values={1: "one", 4: "four"}, codes={"one": TERMS["liver"], "four": TERMS["RC"]}
+        )
+        recipe = bundle.recipe.model_copy(update={"labels": labels})
+        save_bundle(Bundle(bundle.net, recipe, "0.0.test"), path)
+        assert load_bundle(path).recipe.labels == labels
+
+    def test_one_from_before_there_were_codes_is_read(self, path: Path):
+        weights, metadata = load_file(path), read_metadata(path)
+        content = json.loads(metadata[KEY])
+        del content["recipe"]["labels"]["codes"]
+        content.pop("sha256")
+        content["sha256"] = digest_of(content, weights)
+        save_file(weights, path, metadata={KEY: json.dumps(content)})
+        assert load_bundle(path).recipe.labels.codes == {}
 
     def test_the_same_bundle_gives_the_same_bytes(self, bundle: Bundle, path: Path, tmp_path: Path):
         for again in (bundle, load_bundle(path)):
