@@ -140,11 +140,11 @@ def _convert(job: _Job, tilt: Tilt, gaps: Gaps) -> Converted:
     for path in (job.target, _json_of(job.target)):
         path.unlink(missing_ok=True)  # what lay there is no result of this run
     try:
-        volume = (
-            read_stack(stack, tilt=tilt, gaps=gaps)
-            if stack and require_sound(series)
-            else read_series(series, fourth_axis="channels", tilt=tilt, gaps=gaps)
-        )
+        if stack:
+            require_sound(series)
+            volume = read_stack(stack, tilt=tilt, gaps=gaps)
+        else:
+            volume = read_series(series, fourth_axis="channels", tilt=tilt, gaps=gaps)
         write_nifti(volume, job.target)
         write_atomically(_json_of(job.target), _account(job, volume, tilt, gaps).encode())
     except MedSegError as error:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.uid import UID
 
 from medseg3d.errors import FormatError
 from medseg3d.io.dicom.frames import Frame, Pixels, Plane, Traits, triple
@@ -50,6 +51,8 @@ def frames_of(file: DicomFile, header: Dataset) -> list[Frame]:
     """
     with guarded(file):
         if not header.get("Rows") or not header.get("Columns"):
+            if "Image Storage" in UID(header.SOPClassUID).name:
+                raise FormatError("is damaged: an image without rows or columns")
             return []
         frames = [
             _frame(file, header, number, layers) for number, layers in enumerate(_layers(header))
@@ -102,7 +105,7 @@ def _numbers(layers: Sequence[Dataset], name: str, count: int) -> list[float] | 
 
 def _frame(file: DicomFile, header: Dataset, number: int, layers: list[Dataset]) -> Frame:
     plane, fault = _plane(layers)
-    pixels = _pixels(layers)
+    pixels = pixels_of(layers)
     colours = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
     if int(header.get("SamplesPerPixel") or 1) != 1 or not colours.startswith("MONOCHROME"):
         fault = f"has colours ({colours})"
@@ -148,7 +151,8 @@ def _plane(layers: list[Dataset]) -> tuple[Plane | None, str | None]:
     return Plane((-x, -y, z), triple(along_i), triple(along_j)), None
 
 
-def _pixels(layers: list[Dataset]) -> Pixels:
+def pixels_of(layers: Sequence[Dataset]) -> Pixels:
+    """Give how the pixels of a frame are stored; the last dataset is the file's."""
     header = layers[-1]
     allocated = int(header.get("BitsAllocated") or 0)
     stored = int(header.get("BitsStored") or allocated)

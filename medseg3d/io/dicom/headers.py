@@ -4,12 +4,13 @@ pydicom raises whatever a damaged file leads it to, and unpacks whatever it is t
 end in a FormatError. LPS coordinates are left as they are, see frames.py.
 """
 
+import logging
 import os
 import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -99,11 +100,17 @@ def is_dicom(file: DicomFile) -> bool:
         FormatError: the file is named or placed like DICOM and is empty or does not begin so.
     """
     with file.open() as stream:
-        head = stream.read(PREAMBLE + 4)
-    if head[PREAMBLE:] == b"DICM" or _begins_like_dataset(head):
+        head = stream.read(PREAMBLE + 16)
+    if head[PREAMBLE : PREAMBLE + 4] == b"DICM" or _begins_like_dataset(head):
         return True
-    if file.name.lower().endswith(NAMED_LIKE_DICOM) or not head:
-        raise FormatError(f"'{file.name}' is named like DICOM and is empty or something else")
+    if (
+        not head
+        or file.name.lower().endswith(NAMED_LIKE_DICOM)
+        or _begins_like_dataset(head[PREAMBLE + 4 :])
+    ):
+        raise FormatError(
+            f"'{file.name}' is damaged: it is empty, or named or built like DICOM without its mark"
+        )
     return False
 
 
@@ -119,14 +126,15 @@ def read_header(file: DicomFile, *, pixels: bool = False) -> Dataset:
             stream = BytesIO(_inflated(head + stream.read()))  # noqa: PLW2901
         stream.seek(0)
         header = dcmread(stream, stop_before_pixels=not pixels, force=True)
-        if not header.get("SOPClassUID"):
+        if not header.get("SOPClassUID") and not is_directory(header):
             raise FormatError("has no SOP Class UID")
         return header
 
 
 def is_directory(header: Dataset) -> bool:
     """Tell whether this is a DICOMDIR, which lists files and holds none."""
-    return bool(header.SOPClassUID == MediaStorageDirectoryStorage)
+    said = header.file_meta.get("MediaStorageSOPClassUID") if "file_meta" in vars(header) else None
+    return bool(said == MediaStorageDirectoryStorage)
 
 
 def is_segmentation(header: Dataset) -> bool:
@@ -135,26 +143,31 @@ def is_segmentation(header: Dataset) -> bool:
 
 
 class _Quiet:
-    """Keeps warnings back while any thread is inside; `warnings.catch_warnings` is for one only."""
+    """Keeps pydicom's warnings back while any thread is inside, and its log of them.
+
+    They quote the values of attributes. `warnings.catch_warnings` alone is for one thread.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._inside = 0
-        self._caught = warnings.catch_warnings()
+        self._undo = ExitStack()
 
     def __enter__(self) -> None:
         with self._lock:
             self._inside += 1
             if self._inside == 1:
-                self._caught = warnings.catch_warnings()
-                self._caught.__enter__()
+                self._undo.enter_context(warnings.catch_warnings())
                 warnings.simplefilter("ignore")
+                log = logging.getLogger("pydicom")
+                self._undo.callback(setattr, log, "disabled", log.disabled)
+                log.disabled = True
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
-                self._caught.__exit__(None, None, None)
+                self._undo.close()
 
 
 QUIET: Final = _Quiet()
@@ -164,7 +177,7 @@ QUIET: Final = _Quiet()
 def guarded(file: DicomFile) -> Iterator[None]:
     """Turn whatever a damaged file leads pydicom to into a FormatError that names the file.
 
-    Its warnings are kept back: they quote the values of attributes, names of patients too.
+    Its warnings are kept back: they quote what may be the name of a patient.
     """
     try:
         with QUIET:

@@ -30,7 +30,7 @@ def cut_mosaic(frame: Frame, header: Dataset) -> list[Frame]:
     spacing_mm = float(header.get("SpacingBetweenSlices") or 0)
     side = math.ceil(math.sqrt(count))
     columns, rows = frame.shape_IJ
-    if normal is None or not side or not spacing_mm > 0 or columns % side or rows % side:
+    if normal is None or side < 2 or not spacing_mm > 0 or columns % side or rows % side:
         return [replace(frame, fault=UNKNOWN)]
     if frame.plane is None:
         return [frame]

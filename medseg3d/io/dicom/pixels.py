@@ -1,23 +1,22 @@
 """Pixels of frames: decoded, cut free of unused bits, and scaled to the values they stand for."""
 
+import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Shaped
 from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import encapsulate, generate_frames
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, JPEGExtended12Bit, RLELossless, SecondaryCaptureImageStorage
+from pydicom.encaps import generate_frames
+from pydicom.uid import UID, RLELossless
 
 from medseg3d.arrays import ArrayIJK
 from medseg3d.errors import FormatError
+from medseg3d.io.dicom.attributes import pixels_of
+from medseg3d.io.dicom.codecs import decompress
 from medseg3d.io.dicom.frames import Frame, Pixels
 from medseg3d.io.dicom.headers import DicomFile, guarded, read_header
 
@@ -29,12 +28,6 @@ LARGEST_BYTES: Final = 2**34
 
 INTEGERS: Final = ("uint8", "int16", "uint16", "int32", "uint32", "int64")
 """Dtypes of unscaled values; the first that holds what the bits can say is taken."""
-
-IMAGE_PIXEL: Final = (
-    "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated",
-    "BitsStored", "HighBit", "PixelRepresentation",
-)  # fmt: skip
-"""All that a codec needs to know."""
 
 
 def read_pixels(frames: Sequence[Frame]) -> ArrayIJK:
@@ -64,8 +57,8 @@ def read_pixels(frames: Sequence[Frame]) -> ArrayIJK:
 
     def fill(file: DicomFile) -> None:
         own = [frames[k] for k in places[file]]
-        for k, frame, stored in zip(places[file], own, _stored(file, own), strict=True):
-            _scale(stored, frame, out=values_KJI[k])
+        for k, frame, stored in zip(places[file], own, _values(file, own), strict=True):
+            _scale(stored, frame.pixels, out=values_KJI[k])
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for _ in pool.map(fill, places):
@@ -101,112 +94,79 @@ def _only_float32(pixels: Sequence[Pixels]) -> bool:
     return all(p.real and p.bits_allocated == 32 for p in pixels)
 
 
-def _stored(file: DicomFile, frames: Sequence[Frame]) -> Iterator[Shaped[np.ndarray, "J I"]]:
+def _values(file: DicomFile, frames: Sequence[Frame]) -> Iterator[Shaped[np.ndarray, "J I"]]:
     """Give each frame's pixels as they are stored, cut out of their mosaic."""
     header = read_header(file, pixels=True)
     with guarded(file):
-        numbers = sorted({frame.number for frame in frames})
-        planes = dict(zip(numbers, _decoded(header, numbers), strict=True))
+        planes = dict(_planes(header, {frame.number for frame in frames}))
         for frame in frames:
             (i, j), (columns, rows) = frame.corner_IJ, frame.shape_IJ
-            yield planes[frame.number][j : j + rows, i : i + columns]
+            plane = planes[frame.number][j : j + rows, i : i + columns]
+            if plane.shape != (rows, columns):
+                raise FormatError(f"has changed: it has {plane.shape} pixels")
+            yield plane
 
 
-def _decoded(header: Dataset, numbers: Sequence[int]) -> Iterator[Shaped[np.ndarray, "J I"]]:
-    syntax = UID(header.file_meta.TransferSyntaxUID) if "file_meta" in vars(header) else UID("")
-    if "PixelData" in header and syntax.is_encapsulated:
-        count = int(header.get("NumberOfFrames") or 1)
-        wanted = {*numbers}
-        for number, data in enumerate(generate_frames(header.PixelData, number_of_frames=count)):
-            if number in wanted:
-                yield _decompressed(header, data, syntax)
+def _planes(
+    header: Dataset, numbers: Collection[int]
+) -> Iterator[tuple[int, Shaped[np.ndarray, "J I"]]]:
+    """Give the frames of these numbers, cut free of unused bits."""
+    meta = getattr(header, "file_meta", {})
+    syntax = UID(meta.get("TransferSyntaxUID") or "")
+    if syntax and not syntax.is_transfer_syntax:
+        raise FormatError(f"has pixels of the unknown transfer syntax {syntax}")
+    pixels = pixels_of([header])
+    if "PixelData" not in header or not syntax or not syntax.is_encapsulated:
+        for number, plane in enumerate(_plain_planes(header)):
+            if number in numbers:
+                yield number, plane if pixels.real else _used_bits(plane, pixels)
         return
-    _require_length(header)
-    for plane, _ in get_decoder(syntax).iter_array(header, indices=numbers, raw=True):
-        yield plane
+    count = int(header.get("NumberOfFrames") or 1)
+    for number, data in enumerate(generate_frames(header.PixelData, number_of_frames=count)):
+        if number in numbers:
+            plane = decompress(header, data, syntax)
+            yield number, _used_bits(plane, pixels) if syntax == RLELossless else plane
 
 
-def _require_length(header: Dataset) -> None:
-    """See that there are as many bytes as pixels."""
+def _plain_planes(header: Dataset) -> Shaped[np.ndarray, "K J I"]:
+    """View the bytes of pixels that are not compressed, all of which have to be there."""
     kinds = [k for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if k in header]
     if len(kinds) != 1:
         raise FormatError(f"holds {len(kinds)} sets of pixels; expected one")
-    count = int(header.get("NumberOfFrames") or 1)
-    needed = int(header.Rows) * int(header.Columns) * count * int(header.BitsAllocated) // 8
-    found = len(header[kinds[0]].value)
-    if not needed <= found <= needed + 1:
+    pixels, data = pixels_of([header]), header[kinds[0]].value
+    shape = int(header.get("NumberOfFrames") or 1), int(header.Rows), int(header.Columns)
+    needed = math.prod(shape) * pixels.bits_allocated // 8
+    if pixels.bits_allocated not in (8, 16, 32, 64) or not needed <= len(data) <= needed + 1:
         raise FormatError(
-            f"promises {needed} bytes of pixels and holds {found}: it is truncated or its header "
-            "is wrong. Copy or export it again."
+            f"promises {needed} bytes of pixels ({pixels.bits_allocated} bits each) and holds "
+            f"{len(data)}: it is truncated or its header is wrong. Copy or export it again."
         )
-
-
-def _decompressed(header: Dataset, data: bytes, syntax: UID) -> Shaped[np.ndarray, "J I"]:
-    if syntax != RLELossless and b"\xff\xd9" not in data[-4:]:
-        raise FormatError("is truncated: its compressed pixels have no end")
-    bare = Dataset()
-    for name in IMAGE_PIXEL:
-        setattr(bare, name, header[name].value)
-    bare.PixelData = encapsulate([data])
-    bare["PixelData"].VR = "OB"
-    bare.file_meta = FileMetaDataset()
-    bare.file_meta.TransferSyntaxUID = syntax
-    decoder = get_decoder(syntax)
-    if decoder.is_available and not (syntax == JPEGExtended12Bit and bare.BitsStored > 8):
-        plane, _ = decoder.as_array(bare, index=0, raw=True)
-        return plane
-    return _decompressed_by_itk(bare)
-
-
-def _decompressed_by_itk(bare: Dataset) -> Shaped[np.ndarray, "J I"]:
-    """Decode with SimpleITK, which knows lossless JPEG; it sees a file of pixels alone."""
-    import SimpleITK  # noqa: PLC0415
-
-    bare.PhotometricInterpretation = "MONOCHROME2"  # MONOCHROME1 would come back inverted
-    bare.SOPClassUID = SecondaryCaptureImageStorage
-    bare.SOPInstanceUID = bare.file_meta.MediaStorageSOPInstanceUID = UID("2.25.1")
-    bare.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "frame.dcm")
-        bare.save_as(path, enforce_file_format=True)
-        try:
-            image = SimpleITK.ReadImage(str(path), imageIO="GDCMImageIO")
-        except RuntimeError as error:
-            raise FormatError(
-                "is compressed in a way that no codec here reads "
-                f"({bare.file_meta.TransferSyntaxUID.name})"
-            ) from error
-    return SimpleITK.GetArrayFromImage(image)[0]
-
-
-def _scale(
-    stored: Shaped[np.ndarray, "J I"], frame: Frame, *, out: Shaped[np.ndarray, "J I"]
-) -> None:
-    """Put the values that stored pixels stand for into `out`."""
-    pixels = frame.pixels
-    if stored.shape != out.shape:
-        raise FormatError(f"'{frame.name}' has {stored.shape} pixels, expected {out.shape}")
-    if not pixels.real:
-        stored = _used_bits(stored, pixels)
-    if out.dtype.kind == "f":
-        out[...] = stored * np.float64(pixels.slope) + pixels.intercept
-    else:
-        np.add(stored, int(pixels.intercept), out=out, dtype=out.dtype, casting="unsafe")
+    _, little = header.original_encoding
+    kind = "f" if pixels.real else "u"
+    dtype = np.dtype(f"{'<' if little else '>'}{kind}{pixels.bits_allocated // 8}")
+    if pixels.bits_allocated == 8 and not little and header[kinds[0]].VR == "OW":
+        data = np.frombuffer(data, np.uint16).byteswap().tobytes()
+    planes = np.frombuffer(data, dtype, count=math.prod(shape)).reshape(shape)
+    return planes.astype(dtype.newbyteorder("="), copy=False)
 
 
 def _used_bits(stored: Shaped[np.ndarray, "J I"], pixels: Pixels) -> Shaped[np.ndarray, "J I"]:
     """Drop what other software has put into the bits around the stored ones."""
     allocated = pixels.bits_allocated
-    if stored.dtype.itemsize * 8 != allocated:
-        raise FormatError(f"has pixels of {stored.dtype}, its header says {allocated} bits")
-    dtype = np.dtype(f"{'i' if pixels.signed else 'u'}{allocated // 8}")
     left, right = allocated - 1 - pixels.high_bit, allocated - pixels.bits_stored
-    if not 0 <= left <= right < allocated:
+    if stored.dtype.itemsize * 8 != allocated or not 0 <= left <= right < allocated:
         raise FormatError(
             f"is damaged: {pixels.bits_stored} bits up to bit {pixels.high_bit} of {allocated}"
         )
-    return (
-        (stored.astype(dtype.newbyteorder("="), copy=False) << left) >> right
-        if right
-        else stored.view(dtype)
-    )
+    exact = stored.view(f"{'i' if pixels.signed else 'u'}{allocated // 8}")
+    return (exact << left) >> right if right else exact
+
+
+def _scale(
+    stored: Shaped[np.ndarray, "J I"], pixels: Pixels, *, out: Shaped[np.ndarray, "J I"]
+) -> None:
+    """Put the values that stored pixels stand for into `out`."""
+    if out.dtype.kind == "f":
+        out[...] = stored * np.float64(pixels.slope) + pixels.intercept
+    else:
+        np.add(stored, int(pixels.intercept), out=out, dtype=out.dtype, casting="unsafe")

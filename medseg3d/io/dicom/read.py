@@ -19,7 +19,7 @@ Gaps: TypeAlias = Literal["refuse", "resample"]
 """What to do with slices that are not evenly spaced."""
 
 REMEDY: Final = {
-    "tilt": "tilt='correct' resamples them on an orthogonal grid",
+    "tilt": "tilt='correct' resamples them on an orthogonal grid, tilt='keep' gives sheared axes",
     "gaps": "gaps='resample' interpolates between them",
 }
 """What the user may ask for."""

@@ -43,9 +43,13 @@ class Series:
     @property
     def name(self) -> str:
         """Name for messages: number and modality."""
-        return (
-            f"series {'without number' if self.number is None else self.number} ({self.modality})"
-        )
+        return f"series {'?' if self.number is None else self.number} ({self.modality})"
+
+    @property
+    def content(self) -> str:
+        """Number, modality and sizes, to tell it from others."""
+        sizes = listed([*dict.fromkeys(stack.size for stack in self.stacks)]) or "no image"
+        return f"{self.name}, {sizes}"
 
     @property
     def is_localizer(self) -> bool:
@@ -92,7 +96,7 @@ def find_image_series(source: str | Path) -> Series:
     series = [one for one in images if not one.is_localizer] or images
     if len(series) == 1:
         return series[0]
-    held = listed([one.name for one in series or every]) or "no DICOM"
+    held = "; ".join(one.content for one in series or every) or "no DICOM"
     raise SeriesError(
         f"'{Path(source).name}' holds {held}; expected one series of images. Give the folder of "
         "one series, or one of find_series(…); `medseg3d info FOLDER` lists them and `medseg3d "
@@ -162,6 +166,12 @@ class _Finding:
         remarks = [f"{self.copies} files are there twice"] if self.copies else []
         if not self.frames:
             remarks.append(f"no image: {self.kind}")
+        unplaced = [frame for frame in self.frames if frame.plane is None]
+        placed = {frame.class_uid for frame in self.frames if frame.plane}
+        if doubtful := [
+            f"{frame.name} {frame.fault}" for frame in unplaced if frame.class_uid in placed
+        ]:
+            self.faults.append(listed(doubtful))
         if len(self.owners) > 1:
             self.faults.append("its files come from different patients or studies")
         return Series(

@@ -39,7 +39,7 @@ def split_frames(frames: Sequence[Frame]) -> tuple[Stack, ...]:
     for name, group in _by_traits(frames).items():
         for time, part in _by_order(group).items():
             stacks.append(stack_of("_".join(filter(None, (name, time))), part))
-    return tuple(stacks)
+    return tuple(sorted(stacks, key=lambda stack: stack.name))
 
 
 def _by_traits(frames: Sequence[Frame]) -> Groups:
