@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from medseg3d.config.load import load_config
-from medseg3d.data.cases import find_inputs, write_cases
+from medseg3d.data.cases import write_cases
+from medseg3d.data.inputs import find_inputs
 from medseg3d.data.phantom import write_phantoms
 from medseg3d.evaluate.folder import score_cases
 from medseg3d.evaluate.results import Scores

@@ -1,7 +1,7 @@
 """What is done with a network."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,7 +16,9 @@ from medseg3d.console import (
     show_event,
 )
 
-INPUT = "Files (one per channel, or one per case), folders of cases, or a CSV."
+INPUT = "Files (one per channel, or one per case), folders of cases or of DICOM, or a CSV."
+Format = Literal["nifti", "dicom-seg", "rtstruct"]
+FORMAT = "What results are written as; DICOM belongs to the DICOM it is made from."
 RUN = "Folder of the run; runs/NAME-OF-THE-YAML if left out."
 
 
@@ -54,6 +56,7 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A bundle, as `train` writes it.")],
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help=INPUT)],
     out: Out,
+    output_format: Annotated[Format, typer.Option("--output-format", help=FORMAT)] = "nifti",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results.")] = False,
     settings: Set = NO_SETTINGS,
     json: Json = False,
@@ -67,7 +70,13 @@ def predict(
     with progress_bars() as progress:
         done = []
         for case in predict_inputs(
-            model, inputs, out, settings=settings, overwrite=overwrite, progress=progress
+            model,
+            inputs,
+            out,
+            output_format=output_format,
+            settings=settings,
+            overwrite=overwrite,
+            progress=progress,
         ):
             done.append(case)
             if case.reason:

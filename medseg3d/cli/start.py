@@ -54,10 +54,9 @@ def check(
     run = load_config(config, settings)
     cases = find_cases(run.data)
     split = split_cases(cases, run.data.split, folder=run.data.folder)
-    nonfinite = run.preprocess.nonfinite
     with progress_bars() as progress:
         checked = []
-        for case in check_cases(cases, run.data.labels, nonfinite=nonfinite):
+        for case in check_cases(cases, run.data.labels, config=run.preprocess):
             checked.append(case)
             progress("checking", len(checked), len(cases))
     faulty = [case for case in checked if case.faults]

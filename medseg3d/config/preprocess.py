@@ -32,3 +32,7 @@ class PreprocessConfig(Section):
     """Per channel: mean 0 and deviation 1 over all voxels, or over those that are not 0."""
     nonfinite: Literal["refuse", "zero"] = "refuse"
     """What to do with images that hold NaN or infinity: an error, or 0 in their place."""
+    tilt: Literal["refuse", "correct"] = "refuse"
+    """What to do with DICOM of a tilted gantry: an error, or resampling at right angles."""
+    gaps: Literal["refuse", "resample"] = "refuse"
+    """What to do with DICOM slices that are not evenly spaced: an error, or interpolation."""

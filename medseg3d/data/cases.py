@@ -7,11 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from medseg3d.config.data import DataConfig
+from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.errors import ConfigError, FormatError
 from medseg3d.io.atomic import write_atomically
+from medseg3d.io.files import read_volume
+from medseg3d.volume import Volume
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii")
 
@@ -35,7 +38,7 @@ def match_pattern(folder: Path, pattern: str, *, case: str | None = None) -> dic
         ConfigError: two files fit one case.
     """
     found: dict[str, Path] = {}
-    expression = _expression(pattern)
+    expression = pattern_expression(pattern)
     wildcard = "*" if case is None else glob.escape(case)
     literal = pattern.replace("[", "[[]").replace("?", "[?]")
     for path in sorted(folder.glob(literal.replace("{case}", wildcard))):
@@ -62,46 +65,15 @@ def find_cases(data: DataConfig) -> list[Case]:
         raise ConfigError(
             f"data.folder: '{data.folder}' is not a folder. Set it to the data set's."
         )
-    cases, faults = _assemble(data.folder, data.images, data.reference)
+    cases, faults = assemble_cases(data.folder, data.images, data.reference)
     if not cases and not faults:
         patterns = ", ".join(f"'{p}'" for p in [*data.images.values(), data.reference] if p)
         raise ConfigError(
-            f"no file in '{data.folder}' fits {patterns}; it holds {_contents(data.folder)}. "
+            f"no file in '{data.folder}' fits {patterns}; it holds {contents_of(data.folder)}. "
             "Correct data.folder or the patterns under data.images and data.reference."
         )
     if faults:
         raise ConfigError(f"'{data.folder}' lacks files:\n  " + "\n  ".join(faults))
-    return cases
-
-
-def find_inputs(inputs: Sequence[Path], images: Mapping[str, str]) -> list[Case]:
-    """Find the cases to segment among the files, folders and tables a user names.
-
-    A folder is searched with the patterns of training, with and without their leading folders, or
-    is itself the folder of one case. A table (`.csv`) has the columns `case` and one per channel.
-    Files are a case each for a network of one channel; otherwise they are the channels of one
-    case, in order.
-
-    Raises:
-        ConfigError: an input does not exist, holds no case, lacks a channel, or two cases share a
-            name; says which.
-    """
-    cases: list[Case] = []
-    files = [path for path in inputs if path.is_file() and path.suffix.lower() != ".csv"]
-    for path in inputs:
-        if not path.exists():
-            raise ConfigError(f"input '{path}' does not exist")
-        if path.is_dir():
-            cases += _cases_in_folder(path, images)
-        elif path not in files:
-            cases += _cases_in_table(path, images)
-    cases += _cases_of_files(files, images)
-    names = [case.id for case in cases]
-    if doubled := _doubled(names):
-        raise ConfigError(
-            f"two inputs are called {', '.join(doubled)}: their results would be one file. "
-            "Segment them into different folders."
-        )
     return cases
 
 
@@ -125,10 +97,10 @@ def read_cases(table: Path) -> list[Case]:
             f"'{table}' needs a column 'case', filled in every row, one column per channel and "
             f"optionally 'reference'; it has {len(rows)} rows, columns {columns}"
         )
-    if doubled := _doubled(columns):
+    if doubled := doubled_names(columns):
         raise FormatError(f"'{table}' has more than one column {', '.join(doubled)}")
     names = [row["case"] for row in rows]
-    if doubled := _doubled(names):
+    if doubled := doubled_names(names):
         raise FormatError(f"'{table}' names {', '.join(doubled)} more than once")
     if paths := [name for name in names if "/" in name]:
         raise FormatError(
@@ -150,6 +122,15 @@ def write_cases(table: Path, cases: Sequence[Case]) -> None:
     write_atomically(table, text.getvalue().encode())
 
 
+def read_images(paths: Sequence[Path], config: PreprocessConfig) -> Volume:
+    """Read the channels of a case, with what the config says about NaN, and tilt and gaps of DICOM.
+
+    Raises:
+        FormatError, GridError: as `read_volume`.
+    """
+    return read_volume(paths, nonfinite=config.nonfinite, tilt=config.tilt, gaps=config.gaps)
+
+
 def volume_stem(path: Path) -> str:
     """Give a volume file's name without its suffix."""
     for suffix in VOLUME_SUFFIXES:
@@ -158,14 +139,15 @@ def volume_stem(path: Path) -> str:
     return path.stem
 
 
-def _expression(pattern: str) -> re.Pattern[str]:
+def pattern_expression(pattern: str) -> re.Pattern[str]:
+    """Write a pattern as a regular expression with the group `case`."""
     literal = re.escape(pattern).replace(r"\*", "[^/]*")
     first, *more = literal.split(re.escape("{case}"))
     expression = first + r"(?P<case>[^/.][^/]*)" if more else first
     return re.compile(expression + "(?P=case)".join(more) if more else expression)
 
 
-def _assemble(
+def assemble_cases(
     folder: Path, images: Mapping[str, str], reference: str | None, *, case: str | None = None
 ) -> tuple[list[Case], list[str]]:
     """Join what each pattern finds into cases, and say which files are missing."""
@@ -194,75 +176,6 @@ def _assemble(
     ], []
 
 
-def _cases_in_folder(folder: Path, images: Mapping[str, str]) -> list[Case]:
-    shortened = {channel: without_leading_folders(pattern) for channel, pattern in images.items()}
-    tries: list[tuple[Path, Mapping[str, str], str | None]] = [
-        (folder, images, None),
-        (folder, shortened, None),
-    ]
-    own = folder.absolute()
-    outer, *inner = PurePosixPath(next(iter(shortened.values()))).parts
-    if inner and (named := _expression(outer).fullmatch(own.name)):
-        tries.append((own.parent, shortened, named["case"]))
-    said: list[str] = []
-    for root, patterns, case in tries:
-        cases, faults = _assemble(root, patterns, None, case=case)
-        if cases:
-            return cases
-        said = said or faults
-    if said:
-        raise ConfigError(f"'{folder}' lacks channels:\n  " + "\n  ".join(said))
-    wanted = ", ".join(f"{channel} = '{pattern}'" for channel, pattern in images.items())
-    raise ConfigError(
-        f"no case in '{folder}': the model looks for {wanted}; the folder holds "
-        f"{_contents(folder)}. Give files or a CSV, or set the pattern by --set images.CHANNEL=… "
-        "DICOM is not read yet: convert it first, for example with dcm2niix."
-    )
-
-
-def without_leading_folders(pattern: str) -> str:
-    """Shorten a pattern to begin at the part with `{case}`, as a folder of new cases has it."""
-    parts = PurePosixPath(pattern).parts
-    first = next(n for n, part in enumerate(parts) if "{case}" in part)
-    return "/".join(parts[first:])
-
-
-def _cases_in_table(table: Path, images: Mapping[str, str]) -> list[Case]:
-    cases = read_cases(table)
-    faults = [
-        f"case '{case.id}': no {channel}"
-        for case in cases
-        for channel in images
-        if channel not in case.images
-    ]
-    if faults:
-        raise ConfigError(f"'{table}' lacks channels:\n  " + "\n  ".join(faults))
-    return [Case(case.id, {c: case.images[c] for c in images}, case.reference) for case in cases]
-
-
-def _cases_of_files(files: Sequence[Path], images: Mapping[str, str]) -> list[Case]:
-    if not files:
-        return []
-    channels = [*images]
-    if len(channels) == 1:
-        return [Case(volume_stem(path), {channels[0]: path}) for path in files]
-    if len(files) != len(channels):
-        raise ConfigError(
-            f"the model takes {len(channels)} channels ({', '.join(channels)}), got {len(files)} "
-            "files. Name one file per channel in this order, or a folder, or a CSV."
-        )
-    for place, path in zip(channels, files, strict=True):
-        fits = [
-            c for c, p in images.items() if _expression(PurePosixPath(p).name).fullmatch(path.name)
-        ]
-        if fits and place not in fits:
-            raise ConfigError(
-                f"'{path.name}' stands in the place of channel '{place}' but is named like "
-                f"'{fits[0]}'. The order is {', '.join(channels)}."
-            )
-    return [Case(volume_stem(files[0]), dict(zip(channels, files, strict=True)))]
-
-
 def _case_of_row(row: Mapping[str, str], folder: Path) -> Case:
     paths = {
         name: folder / value for name, value in row.items() if name and name != "case" and value
@@ -271,11 +184,13 @@ def _case_of_row(row: Mapping[str, str], folder: Path) -> Case:
     return Case(row["case"], paths, reference)
 
 
-def _doubled(names: Sequence[str]) -> list[str]:
+def doubled_names(names: Sequence[str]) -> list[str]:
+    """Give the names that occur more than once."""
     return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
-def _contents(folder: Path) -> str:
+def contents_of(folder: Path) -> str:
+    """Say in a few words what a folder holds."""
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return (", ".join(f"'{name}'" for name in names[:4]) + more) if names else "nothing"

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medseg3d.data.cases import Case
+from medseg3d.config.preprocess import PreprocessConfig
+from medseg3d.data.cases import Case, read_images
 from medseg3d.errors import MedSegError
-from medseg3d.io.files import Nonfinite, read_label_map, read_volume
+from medseg3d.io.files import read_label_map
 from medseg3d.labels import LabelScheme
 from medseg3d.volume import Grid, require_one_grid
 
@@ -33,24 +34,24 @@ class CheckedCase:
 
 
 def check_cases(
-    cases: Sequence[Case], labels: LabelScheme, *, nonfinite: Nonfinite = "refuse"
+    cases: Sequence[Case], labels: LabelScheme, *, config: PreprocessConfig
 ) -> Iterator[CheckedCase]:
     """Read every file of every case: damaged files, grids that differ, values out of the scheme.
 
     An image of one single value and a reference without any label count as faults: a network
-    learns nothing from them; so do NaN and infinity unless `nonfinite` says otherwise.
+    learns nothing from them; so does what `config` says to refuse.
     """
     for case in cases:
-        yield _check_case(case, labels, nonfinite)
+        yield _check_case(case, labels, config)
 
 
-def _check_case(case: Case, labels: LabelScheme, nonfinite: Nonfinite) -> CheckedCase:
+def _check_case(case: Case, labels: LabelScheme, config: PreprocessConfig) -> CheckedCase:
     faults: list[str] = []
     grids: dict[str, Grid] = {}
     voxels: dict[str, int] = {}
     for channel, path in case.images.items():
         try:
-            volume = read_volume(path, nonfinite=nonfinite)
+            volume = read_images([path], config)
         except MedSegError as error:
             faults.append(f"{channel}: {error}")
             continue

@@ -10,9 +10,10 @@ from typing import Final
 from medseg3d import __version__
 from medseg3d.errors import ConfigError, MedSegError
 from medseg3d.io.atomic import prepare_folder, write_atomically
-from medseg3d.io.dicom.read import Gaps, Tilt, read_series, read_stack, require_known
+from medseg3d.io.dicom.read import read_series, read_stack, require_known
 from medseg3d.io.dicom.series import Series, find_series, read_headers, require_sound
 from medseg3d.io.dicom.stacks import Stack
+from medseg3d.io.files import Gaps, Tilt
 from medseg3d.io.nifti import write_nifti
 from medseg3d.volume import Volume
 

@@ -1,6 +1,7 @@
 """Volumes from files and back; the suffix of a name says who reads it."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, TypeVar
@@ -29,6 +30,21 @@ Entry = TypeVar("Entry")
 Nonfinite: TypeAlias = Literal["refuse", "zero", "keep"]
 """What to do with NaN and infinity."""
 
+FourthAxis: TypeAlias = Literal["refuse", "channels"]
+"""What to do with a file or series of several volumes."""
+
+Tilt: TypeAlias = Literal["refuse", "correct", "keep"]
+"""What to do with DICOM slices that do not follow each other along their normal."""
+
+Gaps: TypeAlias = Literal["refuse", "resample"]
+"""What to do with DICOM slices that are not evenly spaced."""
+
+DICOM_SUFFIXES: Final = (".dcm", ".zip")
+"""Suffixes of files that are read as DICOM; what lies in folders needs none."""
+
+MOST_LOOKED_AT: Final = 16
+"""Files of a folder in which the mark of DICOM is looked for."""
+
 log = logging.getLogger(__name__)
 
 
@@ -36,23 +52,32 @@ def read_volume(
     source: str | Path | Sequence[str | Path],
     *,
     nonfinite: Nonfinite = "refuse",
-    fourth_axis: Literal["refuse", "channels"] = "refuse",
+    fourth_axis: FourthAxis = "refuse",
+    tilt: Tilt = "refuse",
+    gaps: Gaps = "refuse",
 ) -> Volume:
-    """Read a volume from one file, or from one file per channel, in order.
+    """Read a volume from one file or folder of DICOM, or from one per channel, in order.
 
     NaN and infinity are refused, replaced by 0 (one WARNING with their number), or kept. A file of
     four axes is refused, or its last axis is taken for channels. Channels of different dtypes
-    take the smallest that holds them all.
+    take the smallest that holds them all. DICOM is a folder, a `.zip` of it, or a `.dcm`, with one
+    series of images in it; `tilt` and `gaps` are as in `read_series`.
 
     Raises:
         FormatError: a file is missing, damaged, of an unknown kind, or holds what is refused.
+        SeriesError: DICOM that is not one regular stack of slices; see `read_series`.
         GridError: the files do not lie on one grid; prints both grids.
         ConfigError: the sequence is empty.
     """
     paths = [Path(p) for p in ([source] if isinstance(source, str | Path) else source)]
     if not paths:
         raise ConfigError("no file to read a volume from; name at least one")
-    volumes = [_read_file(path, nonfinite, fourth_axis) for path in paths]
+    volumes = [
+        _read_dicom(path, fourth_axis, tilt, gaps)
+        if is_dicom_source(path)
+        else _read_file(path, nonfinite, fourth_axis)
+        for path in paths
+    ]
     require_one_grid([volume.grid for volume in volumes], [str(path) for path in paths])
     return volumes[0] if len(volumes) == 1 else _stacked(volumes)
 
@@ -88,6 +113,27 @@ def write_volume(volume: Volume, path: str | Path, *, like: str | Path | None = 
     write(volume, path, like=None if like is None else Path(like))
 
 
+def is_dicom_source(path: Path) -> bool:
+    """Tell whether a path is read as DICOM: a folder, a `.zip`, or a `.dcm`."""
+    return path.is_dir() or path.name.lower().endswith(DICOM_SUFFIXES)
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Look whether a folder, or one below it, has a file with the mark of DICOM."""
+    for root, _, names in os.walk(folder):
+        for name in sorted(names)[:MOST_LOOKED_AT]:
+            with Path(root, name).open("rb") as stream:
+                if stream.read(132)[128:] == b"DICM":
+                    return True
+    return False
+
+
+def _read_dicom(path: Path, fourth_axis: FourthAxis, tilt: Tilt, gaps: Gaps) -> Volume:
+    from medseg3d.io.dicom.read import read_series  # noqa: PLC0415 # needs an extra
+
+    return read_series(path, fourth_axis=fourth_axis, tilt=tilt, gaps=gaps)
+
+
 def _by_suffix(table: Mapping[str, Entry], path: Path) -> Entry:
     for suffix, entry in table.items():
         if path.name.lower().endswith(suffix):
@@ -98,11 +144,6 @@ def _by_suffix(table: Mapping[str, Entry], path: Path) -> Entry:
 
 
 def _read_file(path: Path, nonfinite: str, fourth_axis: str) -> Volume:
-    if path.is_dir():
-        raise FormatError(
-            f"'{path}' is a folder; a volume is read from a file ({', '.join(READERS)}). DICOM "
-            "folders are not read yet: convert them first, for example with dcm2niix."
-        )
     volume = _by_suffix(READERS, path)(path)
     if volume.num_channels > 1 and fourth_axis != "channels":
         raise FormatError(

@@ -14,12 +14,13 @@ from jaxtyping import Float32
 from medseg3d.arrays import LabelMapIJK
 from medseg3d.config.load import override_section
 from medseg3d.config.recipe import Recipe
-from medseg3d.data.cases import Case, find_inputs
+from medseg3d.data.cases import Case, read_images
+from medseg3d.data.inputs import find_inputs
 from medseg3d.errors import ConfigError
 from medseg3d.io.atomic import prepare_folder
-from medseg3d.io.files import read_volume, write_volume
 from medseg3d.labels import channels_to_values
 from medseg3d.nets.bundle import Bundle, load_bundle, reuse_weights
+from medseg3d.predict.output import AS_NIFTI, Output, plan_output, write_result
 from medseg3d.predict.sliding import Progress, predict_labels
 from medseg3d.preprocess.pipeline import preprocess_volume
 from medseg3d.volume import Volume
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 FREE: Final = (
     "images.", "labels.codes.", "labels.colors.", "network.depth=", "predict.",
     "preprocess.nonfinite=",
+    "preprocess.tilt=",
+    "preprocess.gaps=",
 )  # fmt: skip
 """What of a recipe may be set for a trained model."""
 
@@ -112,19 +115,20 @@ def predict_cases(
     cases: Sequence[Case],
     out: Path,
     *,
+    output: Output = AS_NIFTI,
     overwrite: bool = False,
     on_tiles: Callable[[Case], Progress] | None = None,
 ) -> Iterator[PredictedCase]:
-    """Segment cases one after the other into `out`/CASE.nii.gz; a failing case stops no other.
+    """Segment cases one after the other into `out`, a file a case; a failing case stops no other.
 
-    Each label map's spatial header is that of the case's first channel. `on_tiles` gives, for a
+    The files are as `write_result` writes them. `on_tiles` gives, for a
     case that starts, what is called as its tiles are done.
 
     Raises:
         ConfigError: `out` cannot be written to, holds a result already and not `overwrite`, or
             is where the images lie under the names of their results.
     """
-    targets = {case.id: out / f"{case.id}.nii.gz" for case in cases}
+    targets = {case.id: output.target(out, case) for case in cases}
     sources = {path.resolve() for case in cases for path in case.images.values()}
     if own := [target.name for target in targets.values() if target.resolve() in sources]:
         raise ConfigError(
@@ -140,7 +144,9 @@ def predict_cases(
             progress = on_tiles(case) if on_tiles else None
             images = [case.images[channel] for channel in bundle.recipe.images]
             label_map = predict_case(bundle, images, progress=progress)
-            write_volume(label_map, targets[case.id], like=images[0])
+            write_result(
+                label_map, targets[case.id], image=images[0], recipe=bundle.recipe, output=output
+            )
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             log.debug("case '%s'", case.id, exc_info=True)
@@ -153,6 +159,7 @@ def predict_inputs(
     inputs: Sequence[Path],
     out: Path,
     *,
+    output_format: str = "nifti",
     settings: Sequence[str] = (),
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
@@ -164,7 +171,8 @@ def predict_inputs(
 
     Raises:
         BundleError: the model cannot be read.
-        ConfigError: no such input, a setting that is not free, or `out` as in `predict_cases`.
+        ConfigError: no such input or format, a setting that is not free, a label that DICOM SEG
+            needs a code for, or `out` as in `predict_cases`.
     """
     for setting in settings:
         if not setting.startswith(FREE):
@@ -176,13 +184,19 @@ def predict_inputs(
     if recipe.network != loaded.recipe.network:
         loaded = reuse_weights(loaded, recipe)
     net = loaded.net.to(choose_device(recipe.predict.device))
+    output = plan_output(output_format, model, recipe)
     cases = find_inputs(inputs, recipe.images)
 
     def on_tiles(case: Case) -> Progress:
         return lambda done, total: progress(case.id, done, total) if progress else None
 
     yield from predict_cases(
-        Bundle(net, recipe, loaded.version), cases, out, overwrite=overwrite, on_tiles=on_tiles
+        Bundle(net, recipe, loaded.version),
+        cases,
+        out,
+        output=output,
+        overwrite=overwrite,
+        on_tiles=on_tiles,
     )
 
 
@@ -207,4 +221,4 @@ def _read_channels(images: Sequence[str | Path], recipe: Recipe) -> Volume:
             f"the model takes {len(recipe.images)} files ({', '.join(recipe.images)}), "
             f"got {len(images)}"
         )
-    return read_volume([Path(path) for path in images], nonfinite=recipe.preprocess.nonfinite)
+    return read_images([Path(path) for path in images], recipe.preprocess)

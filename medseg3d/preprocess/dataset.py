@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from medseg3d.config.preprocess import PreprocessConfig
-from medseg3d.data.cases import Case
+from medseg3d.data.cases import Case, read_images
 from medseg3d.data.store import Store
 from medseg3d.errors import ConfigError, MedSegError
-from medseg3d.io.files import read_label_map, read_volume
+from medseg3d.io.files import read_label_map
 from medseg3d.labels import LabelScheme, values_to_channels
 from medseg3d.preprocess.pipeline import preprocess_volume
 
@@ -57,7 +57,7 @@ def changed_cases(
 def _preprocess_case(
     case: Case, key: str, store: Store, config: PreprocessConfig, labels: LabelScheme
 ) -> None:
-    image = read_volume([*case.images.values()], nonfinite=config.nonfinite)
+    image = read_images([*case.images.values()], config)
     if case.reference is None:
         raise ConfigError("there is no reference to train on; set data.reference")
     preprocessed = preprocess_volume(image, config)

@@ -10,13 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from medseg3d import __version__
 from medseg3d.config.load import read_yaml
-from medseg3d.data.cases import (
-    Case,
-    find_inputs,
-    match_pattern,
-    read_cases,
-    without_leading_folders,
-)
+from medseg3d.data.cases import Case, match_pattern, read_cases
+from medseg3d.data.inputs import find_inputs, without_leading_folders
 from medseg3d.errors import ConfigError
 from medseg3d.evaluate.results import read_scores
 from medseg3d.io.atomic import prepare_folder, write_atomically

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from medseg3d.config.data import DataConfig
+from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.data.cases import Case, find_cases
 from medseg3d.data.check import CheckedCase, check_cases
 from medseg3d.io.files import write_volume
@@ -35,7 +36,7 @@ def case(tmp_path: Path) -> Case:
 
 
 def check(case: Case) -> CheckedCase:
-    (checked,) = check_cases([case], SCHEME)
+    (checked,) = check_cases([case], SCHEME, config=PreprocessConfig())
     return checked
 
 
@@ -126,6 +127,6 @@ def test_in_the_hippocampus_data_nothing_is_wrong(hippocampus: Path):
         reference="labelsTr/{case}.nii.gz",
         labels=LabelScheme(values={1: "anterior", 2: "posterior"}),
     )
-    checked = [*check_cases(find_cases(data)[:10], data.labels)]
+    checked = [*check_cases(find_cases(data)[:10], data.labels, config=PreprocessConfig())]
     assert [case.faults for case in checked] == [()] * 10
     assert all(min(case.voxels.values()) > 500 for case in checked)

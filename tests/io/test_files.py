@@ -82,7 +82,7 @@ def test_unknown_kinds_folders_and_nothing_are_refused(tmp_path):
     (tmp_path / "scan.xyz").touch()
     with pytest.raises(FormatError, match=r"scan\.xyz' is of no known kind; known are \.nii, "):
         read_volume(tmp_path / "scan.xyz")
-    with pytest.raises(FormatError, match=r"is a folder; .* DICOM folders are not read yet"):
+    with pytest.raises(FormatError, match="holds no DICOM; expected one series of images"):
         read_volume(tmp_path)
     with pytest.raises(FormatError, match=r"missing\.nii': no such file"):
         read_volume(tmp_path / "missing.nii")

@@ -13,11 +13,14 @@ from pydicom.uid import UID
 
 from medseg3d.errors import FormatError
 from medseg3d.io.dicom.frames import Frame, Pixels, Plane, Traits, triple
-from medseg3d.io.dicom.headers import DicomFile, guarded
+from medseg3d.io.dicom.headers import DicomFile
 from medseg3d.io.dicom.mosaic import cut_mosaic, is_mosaic
 
 UNIT_TOLERANCE: Final = 1e-3
 """How far direction cosines may be from two perpendicular vectors of length 1."""
+
+LONGEST_MM: Final = 1e4
+"""No edge of a voxel is longer."""
 
 GROUPS: Final = (
     "PlanePositionSequence",
@@ -44,20 +47,17 @@ COMPONENTS: Final = {
 
 
 def frames_of(file: DicomFile, header: Dataset) -> list[Frame]:
-    """Give the frames of a file; none where it holds no pixels.
+    """Give the frames of a file; none where it holds no pixels. Call it `guarded`.
 
     Raises:
         FormatError: attributes that cannot be understood.
     """
-    with guarded(file):
-        if not header.get("Rows") or not header.get("Columns"):
-            if "Image Storage" in UID(header.SOPClassUID).name:
-                raise FormatError("is damaged: an image without rows or columns")
-            return []
-        frames = [
-            _frame(file, header, number, layers) for number, layers in enumerate(_layers(header))
-        ]
-        return cut_mosaic(frames[0], header) if is_mosaic(header) else frames
+    if not header.get("Rows") or not header.get("Columns"):
+        if "Image Storage" in UID(header.SOPClassUID).name:
+            raise FormatError("is damaged: an image without rows or columns")
+        return []
+    frames = [_frame(file, header, number, layers) for number, layers in enumerate(_layers(header))]
+    return cut_mosaic(frames[0], header) if is_mosaic(header) else frames
 
 
 def _layers(header: Dataset) -> Iterator[list[Dataset]]:
@@ -113,6 +113,11 @@ def _frame(file: DicomFile, header: Dataset, number: int, layers: list[Dataset])
         fault = "has frames of which nothing says where each lies"
     elif header.get("ModalityLUTSequence"):
         fault = "maps its values by a table (Modality LUT)"
+    elif not _possible(pixels):
+        fault = (
+            f"says it stores {pixels.bits_stored} bits up to bit {pixels.high_bit} of "
+            f"{pixels.bits_allocated}"
+        )
     elif pixels.slope == 0 or not math.isfinite(pixels.slope + pixels.intercept):
         fault = f"scales its values by {pixels.slope:g} and adds {pixels.intercept:g}"
     return Frame(
@@ -123,7 +128,7 @@ def _frame(file: DicomFile, header: Dataset, number: int, layers: list[Dataset])
         shape_IJ=(int(header.Columns), int(header.Rows)),
         corner_IJ=(0, 0),
         plane=plane,
-        thickness_mm=_number(layers, "SpacingBetweenSlices", "SliceThickness"),
+        thickness_mm=_thickness_mm(layers),
         pixels=pixels,
         traits=_traits(layers),
         order=_order(layers, number),
@@ -143,12 +148,23 @@ def _plane(layers: list[Dataset]) -> tuple[Plane | None, str | None]:
     products = row @ row - 1, column @ column - 1, row @ column
     if not np.abs(products).max() <= UNIT_TOLERANCE:
         return None, "has an orientation that is not two perpendicular directions"
-    if not all(0 < edge < 1e4 for edge in spacing) or not np.abs(corner).max() < 1e6:
+    if not all(0 < edge < LONGEST_MM for edge in spacing) or not np.abs(corner).max() < 1e6:
         return None, f"has pixels of {spacing[1]:g} × {spacing[0]:g} mm at {corner} mm"
     along_i = row / np.linalg.norm(row) * spacing[1]
     along_j = column / np.linalg.norm(column) * spacing[0]
     x, y, z = corner
     return Plane((-x, -y, z), triple(along_i), triple(along_j)), None
+
+
+def _thickness_mm(layers: Sequence[Dataset]) -> float | None:
+    said = (_number(layers, name) for name in ("SpacingBetweenSlices", "SliceThickness"))
+    return next((length for length in said if length and 0 < length < LONGEST_MM), None)
+
+
+def _possible(pixels: Pixels) -> bool:
+    """Tell whether as many bits can be stored in as many, up to that one."""
+    stored, high, allocated = pixels.bits_stored, pixels.high_bit, pixels.bits_allocated
+    return allocated in (8, 16, 32, 64) and 1 <= stored <= high + 1 <= allocated
 
 
 def pixels_of(layers: Sequence[Dataset]) -> Pixels:
@@ -180,8 +196,6 @@ def _traits(layers: list[Dataset]) -> Traits:
         "component": parts[0] if parts else "",
         "display": "inverted" if header.get("PhotometricInterpretation") == "MONOCHROME1" else "",
         "stack": str(_find(layers, "StackID") or ""),
-        "echo": _number(layers, "EffectiveEchoTime", "EchoTime"),
-        "b": _number(layers, "DiffusionBValue"),
         "time": _number(layers, "TemporalPositionIndex", "TemporalPositionIdentifier"),
     }
 
@@ -189,10 +203,14 @@ def _traits(layers: list[Dataset]) -> Traits:
 def _order(layers: list[Dataset], number: int) -> Traits:
     """Give what may tell repeated places apart, the surest first; None where nothing is said."""
     header = layers[-1]
-    acquired = _find(layers, "FrameAcquisitionDateTime", "AcquisitionDateTime", "AcquisitionTime")
+    acquired = _find(layers, "FrameAcquisitionDateTime", "AcquisitionDateTime")
+    if acquired is None and header.get("AcquisitionTime"):
+        acquired = f"{header.get('AcquisitionDate') or ''} {header.AcquisitionTime}"
     instance = header.get("InstanceNumber")
     gradient = _find(layers, "DiffusionGradientOrientation")
     return {
+        "echo": _number(layers, "EffectiveEchoTime", "EchoTime"),
+        "b": _number(layers, "DiffusionBValue"),
         "type": "\\".join(map(str, _find(layers, "FrameType", "ImageType") or [])) or None,
         "acquisition": _number(layers, "FrameAcquisitionNumber", "AcquisitionNumber"),
         "acquired": None if acquired is None else str(acquired),

@@ -6,6 +6,7 @@ end in a FormatError. LPS coordinates are left as they are, see frames.py.
 
 import logging
 import os
+import re
 import warnings
 import zipfile
 import zlib
@@ -97,20 +98,17 @@ def is_dicom(file: DicomFile) -> bool:
     """Look whether a file begins like DICOM, with or without the preamble.
 
     Raises:
-        FormatError: the file is named or placed like DICOM and is empty or does not begin so.
+        FormatError: the file is named or built like DICOM and does not begin so, or begins with
+            nothing and has no suffix that says what it is.
     """
     with file.open() as stream:
         head = stream.read(PREAMBLE + 16)
     if head[PREAMBLE : PREAMBLE + 4] == b"DICM" or _begins_like_dataset(head):
         return True
-    if (
-        not head
-        or file.name.lower().endswith(NAMED_LIKE_DICOM)
-        or _begins_like_dataset(head[PREAMBLE + 4 :])
-    ):
-        raise FormatError(
-            f"'{file.name}' is damaged: it is empty, or named or built like DICOM without its mark"
-        )
+    if file.name.lower().endswith(NAMED_LIKE_DICOM) or _begins_like_dataset(head[PREAMBLE + 4 :]):
+        raise FormatError(f"'{file.name}' is named or built like DICOM, but is empty or damaged")
+    if not any(head[:PREAMBLE]) and not re.search(r"\.\D", file.name):
+        raise FormatError(f"'{file.name}' is empty, or DICOM cut off or damaged in its beginning")
     return False
 
 
@@ -195,7 +193,8 @@ def guarded(file: DicomFile) -> Iterator[None]:
 def _visible_files(folder: Path) -> Iterator[Path]:
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(root, name) for name in names if not name.startswith("."))
+        paths = (Path(root, name) for name in names if not name.startswith("."))
+        yield from (path for path in paths if path.is_file())  # a pipe would be waited for
 
 
 def _members(path: Path) -> list[str]:

@@ -2,13 +2,17 @@
 
 import math
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 from pydicom import Dataset
 
 from medseg3d.io.dicom.frames import Frame, triple
 
-UNKNOWN = "is a mosaic whose private header (CSA) does not say how its tiles lie"
+NORMAL_TOLERANCE: Final = 1e-3
+"""How far the direction of the slices may be from length 1, and from their normal (cosine)."""
+
+UNKNOWN: Final = "is a mosaic whose private header (CSA) does not say how its tiles lie"
 
 
 def is_mosaic(header: Dataset) -> bool:
@@ -27,23 +31,29 @@ def cut_mosaic(frame: Frame, header: Dataset) -> list[Frame]:
     csa = csareader.get_csa_header(header)
     count = 0 if csa is None else csareader.get_n_mosaic(csa) or 0
     normal = None if csa is None else csareader.get_slice_normal(csa)
+    place = frame.plane
     spacing_mm = float(header.get("SpacingBetweenSlices") or 0)
     side = math.ceil(math.sqrt(count))
     columns, rows = frame.shape_IJ
+    if place is None:
+        return [frame]
     if normal is None or side < 2 or not spacing_mm > 0 or columns % side or rows % side:
         return [replace(frame, fault=UNKNOWN)]
-    if frame.plane is None:
-        return [frame]
+    step = np.array(normal) * (-1, -1, 1)
+    if (
+        abs(np.linalg.norm(step) - 1) > NORMAL_TOLERANCE
+        or abs(step @ place.normal) < 1 - NORMAL_TOLERANCE
+    ):
+        return [replace(frame, fault=UNKNOWN)]
     i, j = columns // side, rows // side
-    along_i, along_j = np.array(frame.plane.along_i_mm), np.array(frame.plane.along_j_mm)
-    step = np.array(normal) * (-1, -1, 1) * spacing_mm
-    corner = frame.plane.corner_mm + along_i * (columns - i) / 2 + along_j * (rows - j) / 2
+    along_i, along_j = np.array(place.along_i_mm), np.array(place.along_j_mm)
+    corner = place.corner_mm + along_i * (columns - i) / 2 + along_j * (rows - j) / 2
     return [
         replace(
             frame,
             shape_IJ=(i, j),
             corner_IJ=(n % side * i, n // side * j),
-            plane=replace(frame.plane, corner_mm=triple(corner + n * step)),
+            plane=replace(place, corner_mm=triple(corner + n * spacing_mm * step)),
         )
         for n in range(count)
     ]

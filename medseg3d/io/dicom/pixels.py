@@ -15,7 +15,7 @@ from pydicom.uid import UID, RLELossless
 
 from medseg3d.arrays import ArrayIJK
 from medseg3d.errors import FormatError
-from medseg3d.io.dicom.attributes import pixels_of
+from medseg3d.io.dicom.attributes import frames_of, pixels_of
 from medseg3d.io.dicom.codecs import decompress
 from medseg3d.io.dicom.frames import Frame, Pixels
 from medseg3d.io.dicom.headers import DicomFile, guarded, read_header
@@ -98,13 +98,13 @@ def _values(file: DicomFile, frames: Sequence[Frame]) -> Iterator[Shaped[np.ndar
     """Give each frame's pixels as they are stored, cut out of their mosaic."""
     header = read_header(file, pixels=True)
     with guarded(file):
+        now = {(frame.number, frame.corner_IJ): frame for frame in frames_of(file, header)}
+        if any(now.get((frame.number, frame.corner_IJ)) != frame for frame in frames):
+            raise FormatError("has changed since it was found, or its attributes are disordered")
         planes = dict(_planes(header, {frame.number for frame in frames}))
         for frame in frames:
             (i, j), (columns, rows) = frame.corner_IJ, frame.shape_IJ
-            plane = planes[frame.number][j : j + rows, i : i + columns]
-            if plane.shape != (rows, columns):
-                raise FormatError(f"has changed: it has {plane.shape} pixels")
-            yield plane
+            yield planes[frame.number][j : j + rows, i : i + columns]
 
 
 def _planes(

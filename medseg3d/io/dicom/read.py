@@ -1,7 +1,7 @@
 """One volume of a series, whatever has to be done about tilt and gaps said by the reader."""
 
 from pathlib import Path
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, get_args
 
 import numpy as np
 
@@ -10,17 +10,13 @@ from medseg3d.geometry.resample import LARGEST_GRID, resample_volume
 from medseg3d.io.dicom.pixels import read_pixels
 from medseg3d.io.dicom.series import Series, find_image_series, find_stack, require_sound
 from medseg3d.io.dicom.stacks import Stack
+from medseg3d.io.files import FourthAxis, Gaps, Tilt
 from medseg3d.volume import Grid, Volume, require_one_grid
 
-Tilt: TypeAlias = Literal["refuse", "correct", "keep"]
-"""What to do with slices that do not follow each other along their normal."""
-
-Gaps: TypeAlias = Literal["refuse", "resample"]
-"""What to do with slices that are not evenly spaced."""
-
 REMEDY: Final = {
-    "tilt": "tilt='correct' resamples them on an orthogonal grid, tilt='keep' gives sheared axes",
-    "gaps": "gaps='resample' interpolates between them",
+    "tilt": "tilt='correct' (--set preprocess.tilt=correct) resamples them on an orthogonal grid, "
+    "tilt='keep' gives sheared axes",
+    "gaps": "gaps='resample' (--set preprocess.gaps=resample) interpolates between them",
 }
 """What the user may ask for."""
 
@@ -29,7 +25,7 @@ def read_series(
     source: str | Path | Series,
     *,
     volume: str | None = None,
-    fourth_axis: Literal["refuse", "channels"] = "refuse",
+    fourth_axis: FourthAxis = "refuse",
     tilt: Tilt = "refuse",
     gaps: Gaps = "refuse",
 ) -> Volume:
@@ -98,7 +94,7 @@ def _evened(volume: Volume, stack: Stack) -> Volume:
     """Interpolate between slices, at the smallest distance between two of them."""
     places = stack.positions_mm
     spacing = float(np.diff(places).min())
-    even = np.arange(places[0], places[-1] + spacing / 2, spacing)
+    even = places[0] + spacing * np.arange(int(np.ptp(places) / spacing + 1e-6) + 1)
     if even.size * np.prod(volume.shape_IJK[:2]) > LARGEST_GRID:
         raise SeriesError(f"{stack.said(0)}: spacing of {spacing:g} mm makes {even.size} slices")
     after = np.clip(np.searchsorted(places, even), 1, len(places) - 1)

@@ -84,6 +84,17 @@ def find_series(source: str | Path) -> list[Series]:
     return sorted(series, key=lambda one: (one.study_uid, one.number or 0, one.uid))
 
 
+def find_image_folders(source: str | Path) -> list[Path]:
+    """Find the folders that hold series of images, in order of name; localizers do not count.
+
+    Raises:
+        FormatError: as `find_series`.
+    """
+    images = [one for one in find_series(source) if one.stacks and not one.is_localizer]
+    frames = [frame for one in images for stack in one.stacks for frame in stack.frames]
+    return sorted({frame.file.folder for frame in frames})
+
+
 def find_image_series(source: str | Path) -> Series:
     """Find the one series of volumes in a folder, an archive or a file; localizers do not count.
 
@@ -193,25 +204,23 @@ def _sort_in(file: DicomFile, findings: dict[str, _Finding]) -> None:
         FormatError: the file is damaged.
     """
     header = read_header(file)
-    if is_directory(header):
-        return
-    frames = [] if is_segmentation(header) else frames_of(file, header)
     with guarded(file):
+        if is_directory(header):
+            return
+        frames = [] if is_segmentation(header) else frames_of(file, header)
         uid = str(header.get("SeriesInstanceUID") or "")
         if not uid or not header.get("SOPInstanceUID"):
             raise FormatError("has no Series or SOP Instance UID")
         image_uid, number = str(header.SOPInstanceUID), header.get("SeriesNumber")
         owner = str(header.get("StudyInstanceUID") or ""), str(header.get("PatientID") or "")
-        finding = findings.setdefault(
-            uid,
-            _Finding(
-                study_uid=owner[0],
-                number=None if number is None else int(number),
-                modality=str(header.get("Modality") or "OT"),
-                description=str(header.get("SeriesDescription") or ""),
-                kind=UID(header.SOPClassUID).name,
-            ),
+        finding = findings.get(uid) or _Finding(
+            study_uid=owner[0],
+            number=None if number is None else int(number),
+            modality=str(header.get("Modality") or "OT"),
+            description=str(header.get("SeriesDescription") or ""),
+            kind=UID(header.SOPClassUID).name,
         )
+    findings[uid] = finding
     finding.owners.add(owner)
     same = [other for other, known in finding.files.items() if known == image_uid]
     finding.files[file] = image_uid

@@ -16,11 +16,25 @@ from medseg3d.io.dicom.stacks import Stack, place_ids, stack_of, view_of
 PLANE_TOLERANCE: Final = 1e-4
 """Planes are parallel, with pixels of one size, up to this share of a pixel's edge."""
 
-VALUED: Final = ("type", "acquisition", "acquired", "trigger", "gradient")
-"""What may have one value throughout a volume and tell it from others, the surest first."""
+VALUED: Final = {
+    "echo": "echo",
+    "b": "b",
+    "type": "type",
+    "acquisition": "time",
+    "acquired": "time",
+    "trigger": "time",
+    "gradient": "time",
+}
+"""What may have one value throughout a volume, the surest first -> how volumes are then called."""
 
-RANKED: Final = ("trigger", "acquired", "instance")
-"""What may rise at each place from one volume to the next, the surest first."""
+RANKED: Final = {
+    "echo": "echo",
+    "b": "b",
+    "trigger": "time",
+    "acquired": "time",
+    "instance": "time",
+}
+"""What may rise at each place from one volume to the next -> how volumes are then called."""
 
 WORDS: Final = {
     "kind": "image",
@@ -102,16 +116,14 @@ def _by_order(frames: Sequence[Frame]) -> Groups:
     ids = place_ids(frames)
     if len({*ids}) == len(ids):
         return whole
-    for key in VALUED:
-        values = [frame.order[key] for frame in frames]
-        if found := _volumes(frames, ids, values):
-            return dict(
-                zip(_ranks("type" if key == "type" else "time", len(found)), found, strict=True)
-            )
-    for key in RANKED:
-        ranks = _ranked([frame.order[key] for frame in frames], ids)
-        if found := _volumes(frames, ids, ranks):
-            return dict(zip(_ranks("time", len(found)), found, strict=True))
+    for key, word in VALUED.items():
+        if found := _volumes(frames, ids, [frame.order[key] for frame in frames]):
+            return dict(zip(_ranks(word, len(found)), found, strict=True))
+    ranks = {key: _ranked([frame.order[key] for frame in frames], ids) for key in RANKED}
+    said = [key for key in ranks if None not in ranks[key]]
+    if said and all(ranks[key] == ranks[said[0]] for key in said):  # else they contradict
+        found = _volumes(frames, ids, ranks[said[0]])
+        return dict(zip(_ranks(RANKED[said[0]], len(found)), found, strict=True)) or whole
     return whole
 
 
