@@ -35,7 +35,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[train,report,dev]"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[train,report,dicom,dev]"
 	# they ask for torchvision, and for an older NumPy and Rich
 	$(BIN)/pip install --quiet --no-deps dynamic-network-architectures==0.4.4 panoptica==2.1.7
 	touch $@

@@ -2,6 +2,7 @@
 
 Nouns        Volume, Grid, LabelScheme, Bundle, and the errors under MedSegError
 Files        read_volume, write_volume, load_bundle, save_bundle, load_config
+DICOM        find_series, read_series, write_dicom_seg, read_dicom_seg
 Geometry     resample_volume, reorient_volume, preprocess_volume (… .restore)
 Networks     NETS, build_net
 Prediction   predict_logits, predict_labels (arrays), predict_case (files to a Volume)
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from medseg3d.evaluate.score import score_case
     from medseg3d.geometry.orient import reorient_volume
     from medseg3d.geometry.resample import resample_volume
+    from medseg3d.io.dicom.read import read_series
+    from medseg3d.io.dicom.seg import write_dicom_seg
+    from medseg3d.io.dicom.seg_read import read_dicom_seg
+    from medseg3d.io.dicom.series import find_series
     from medseg3d.io.files import read_volume, write_volume
     from medseg3d.labels import LabelScheme
     from medseg3d.nets.bundle import Bundle, load_bundle, save_bundle
@@ -61,6 +66,10 @@ _HOMES = {
     "evaluate.score": ["score_case"],
     "geometry.orient": ["reorient_volume"],
     "geometry.resample": ["resample_volume"],
+    "io.dicom.read": ["read_series"],
+    "io.dicom.seg": ["write_dicom_seg"],
+    "io.dicom.seg_read": ["read_dicom_seg"],
+    "io.dicom.series": ["find_series"],
     "io.files": ["read_volume", "write_volume"],
     "labels": ["LabelScheme"],
     "nets.bundle": ["Bundle", "load_bundle", "save_bundle"],
@@ -89,12 +98,15 @@ __all__ = [
     "SeriesError",
     "Volume",
     "build_net",
+    "find_series",
     "load_bundle",
     "load_config",
     "predict_case",
     "predict_labels",
     "predict_logits",
     "preprocess_volume",
+    "read_dicom_seg",
+    "read_series",
     "read_volume",
     "reorient_volume",
     "resample_volume",
@@ -102,6 +114,7 @@ __all__ = [
     "score_case",
     "score_cases",
     "train_run",
+    "write_dicom_seg",
     "write_volume",
 ]
 

@@ -25,12 +25,15 @@ FACE = [
     "SeriesError",
     "Volume",
     "build_net",
+    "find_series",
     "load_bundle",
     "load_config",
     "predict_case",
     "predict_labels",
     "predict_logits",
     "preprocess_volume",
+    "read_dicom_seg",
+    "read_series",
     "read_volume",
     "reorient_volume",
     "resample_volume",
@@ -38,6 +41,7 @@ FACE = [
     "score_case",
     "score_cases",
     "train_run",
+    "write_dicom_seg",
     "write_volume",
 ]
 SLOW = {"train_run"}  # brings in monai

@@ -139,7 +139,7 @@ class Stack:
 
     def gaps(self) -> Iterator[str]:
         """Say where slices are not evenly spaced."""
-        if len(self.frames) < 3 or any(frame.plane is None for frame in self.frames):
+        if len(self.frames) < 3 or [*self.faults()]:
             return
         places = self.positions_mm
         even = np.linspace(places[0], places[-1], len(places))

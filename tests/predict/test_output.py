@@ -1,0 +1,106 @@
+"""Results as NIfTI, or as DICOM that belongs to the scan it was made from."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from medseg3d.errors import ConfigError
+from medseg3d.io.dicom.read import read_series
+from medseg3d.io.dicom.seg_read import read_dicom_seg
+from medseg3d.io.files import read_volume
+from medseg3d.nets.bundle import Bundle, save_bundle
+from medseg3d.predict.case import predict_inputs
+
+CODED = ("labels.codes.one=liver", "labels.codes.four=spleen", "predict.tile_size=[128,128,4]")
+
+
+@pytest.fixture
+def model(tmp_path: Path, build_bundle: Callable[..., Bundle]) -> Path:
+    save_bundle(build_bundle("ct"), tmp_path / "m.safetensors")
+    return tmp_path / "m.safetensors"
+
+
+@pytest.fixture
+def liver(shared_data: Path) -> Path:
+    return shared_data / "dicom/ct_liver_with_seg/dicom"
+
+
+@pytest.fixture
+def tilted(shared_data: Path) -> Path:
+    return shared_data / "dicom/ct_gantry_tilt_phantom/dicom"
+
+
+def predict(model: Path, source: Path, out: Path, **how: str | tuple[str, ...]) -> Path:
+    (done,) = predict_inputs(model, [source], out, **{"settings": CODED, **how})
+    assert done.reason is None
+    assert done.path
+    return done.path
+
+
+def test_a_folder_of_dicom_gives_nifti_on_its_grid(model: Path, liver: Path, tmp_path: Path):
+    written = predict(model, liver, tmp_path / "out")
+    assert written == tmp_path / "out/dicom.nii.gz"
+    label_map, image = read_volume(written), read_series(liver)
+    assert label_map.shape_IJK == image.shape_IJK
+    np.testing.assert_allclose(label_map.affine, image.affine, atol=1e-4)
+
+
+def test_a_segmentation_holds_the_same_voxels_and_names_its_model(
+    model: Path, liver: Path, tmp_path: Path
+):
+    nifti = read_volume(predict(model, liver, tmp_path / "nifti"))
+    written = predict(model, liver, tmp_path / "seg", output_format="dicom-seg")
+    seg = read_dicom_seg(written, grid=read_series(liver).grid)
+    values = {name: v for name, v in {"one": 1, "four": 4}.items() if v in nifti.array_CIJK}
+    assert [segment.name for segment in seg.segments] == [*values]
+    for mask, segment in zip(seg.masks.array_CIJK, seg.segments, strict=True):
+        np.testing.assert_array_equal(mask, nifti.array_CIJK[0] == values[segment.name])
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    assert digest.encode() in written.read_bytes()
+
+
+def test_tilted_slices_get_the_labels_that_lie_on_them(model: Path, tilted: Path, tmp_path: Path):
+    (refused,) = predict_inputs(model, [tilted], tmp_path / "out", settings=CODED)
+    assert "tilted by 18.50 degrees" in str(refused.reason)
+    settings = (*CODED, "preprocess.tilt=correct")
+    nifti = read_volume(predict(model, tilted, tmp_path / "nifti", settings=settings))
+    assert nifti.shape_IJK == (512, 521, 6)
+    written = predict(model, tilted, tmp_path / "seg", output_format="dicom-seg", settings=settings)
+    seg = read_dicom_seg(written, grid=read_series(tilted, tilt="keep").grid)
+    assert seg.masks.shape_IJK == (512, 512, 6)
+    volumes = [
+        float(np.count_nonzero(array) * grid.voxel_mm3)
+        for array, grid in ((seg.masks.array_CIJK, seg.masks.grid), (nifti.array_CIJK, nifti.grid))
+    ]
+    # what lies beside the slices, where nothing was scanned, is in the corrected grid alone
+    assert 0.9 < volumes[0] / volumes[1] < 1.05
+
+
+def test_contours_belong_to_the_series(model: Path, liver: Path, tmp_path: Path):
+    written = predict(model, liver, tmp_path / "rt", output_format="rtstruct")
+    structures, image = dcmread(written), dcmread(next(liver.iterdir()))
+    assert structures.StudyInstanceUID == image.StudyInstanceUID
+    assert {one.ROIName for one in structures.StructureSetROISequence} <= {"one", "four"}
+
+
+def test_labels_without_codes_are_refused_before_anything_is_computed(
+    model: Path, liver: Path, tmp_path: Path
+):
+    with pytest.raises(ConfigError, match="'one'"):
+        [*predict_inputs(model, [liver], tmp_path / "out", output_format="dicom-seg")]
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_is_refused(model: Path, hippocampus: Path, tmp_path: Path):
+    image = hippocampus / "imagesTr/hippocampus_001.nii.gz"
+    image = image if image.exists() else next((hippocampus / "imagesTr").iterdir())
+    (refused,) = predict_inputs(
+        model, [image], tmp_path / "out", output_format="dicom-seg", settings=CODED
+    )
+    assert "belongs to the DICOM it is made from" in str(refused.reason)
+    with pytest.raises(ConfigError, match="output format 'png' is none of nifti, dicom-seg"):
+        [*predict_inputs(model, [image], tmp_path / "out", output_format="png")]
