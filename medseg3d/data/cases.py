@@ -12,8 +12,10 @@ from pathlib import Path, PurePosixPath
 from medseg3d.config.data import DataConfig
 from medseg3d.errors import ConfigError, FormatError
 from medseg3d.io.atomic import write_atomically
+from medseg3d.io.files import READERS
 
-VOLUME_SUFFIXES = (".nii.gz", ".nii")
+VOLUME_SUFFIXES = tuple(READERS)
+"""Ends of the names of files that hold volumes."""
 
 
 @dataclass(frozen=True, slots=True)

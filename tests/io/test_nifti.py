@@ -238,7 +238,7 @@ def test_what_is_no_nifti_is_refused(tmp_path, data):
 def test_a_plain_file_named_gz_is_told_its_right_name(tmp_path):
     path = tmp_path / "plain.nii.gz"
     path.write_bytes(nifti_bytes(ramp(3, 4, 5)))
-    with pytest.raises(FormatError, match=r"a NIfTI file that is not compressed is named '\.nii'"):
+    with pytest.raises(FormatError, match=r"A file that is not compressed is not named '\.gz'"):
         read_nifti(path)
 
 
