@@ -18,7 +18,7 @@ from medseg3d.arrays import Affine, ArrayCIJK
 from medseg3d.errors import ConfigError, FormatError, GridError
 from medseg3d.io.atomic import write_atomically
 from medseg3d.io.pictures import check_picture
-from medseg3d.io.voxels import LARGEST_BYTES, opened
+from medseg3d.io.voxels import LARGEST_BYTES, Voxels, opened
 from medseg3d.volume import Grid, Volume, grid_difference
 
 if TYPE_CHECKING:
@@ -156,11 +156,10 @@ def _write(volume: Volume, path: Path) -> None:
         SimpleITK.WriteImage(image, str(path), True)
 
 
-def _is_same(read_CIJK: ArrayCIJK, array_CIJK: ArrayCIJK) -> bool:
-    plain = {"bool": "uint8"}.get(array_CIJK.dtype.name, array_CIJK.dtype.name)
-    return read_CIJK.dtype.name == plain and np.array_equal(
-        read_CIJK, array_CIJK, equal_nan=array_CIJK.dtype.kind == "f"
-    )
+def _is_same(read: Voxels, array: Voxels) -> bool:
+    dtype = np.dtype("u1") if array.dtype == np.bool_ else array.dtype
+    exact = array.dtype.kind != "f"
+    return read.dtype == dtype and np.array_equal(read, array, equal_nan=not exact)
 
 
 def _check_size(reader: "SimpleITK.ImageFileReader", size: int) -> None:
