@@ -4,31 +4,24 @@ Elsewhere in medseg3d the world is RAS+. ITK passes over some damage, so that is
 """
 
 import logging
-import math
 import re
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
 from medseg3d.arrays import Affine, ArrayCIJK
 from medseg3d.errors import ConfigError, FormatError, GridError
 from medseg3d.io.atomic import write_atomically
-from medseg3d.io.pictures import check_picture
-from medseg3d.io.voxels import LARGEST_BYTES, Voxels, opened
+from medseg3d.io.pictures import check_picture, require_size
+from medseg3d.io.voxels import Voxels, opened
 from medseg3d.volume import Grid, Volume, grid_difference
-
-if TYPE_CHECKING:
-    import SimpleITK
 
 LPS: Final = (-1, -1, 1)
 """Signs between LPS and RAS+."""
-
-IMAGE_RATIO: Final = 2**12
-"""No sensible image of one kind or another unpacks to more than this multiple of its file."""
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +80,8 @@ def read_image(path: Path) -> Volume:
     the origin, rows from right to left, columns from front to back, pixels of the size that ITK
     finds in the file (often one meant for printing), else of 1 mm, pages 1 mm apart.
 
+    PNG guards its pixels by checksums; a JPEG or TIFF whose pixels were changed looks sound.
+
     Raises:
         FormatError: no such file, truncated, damaged, or what `check_picture` refuses.
     """
@@ -98,7 +93,8 @@ def read_image(path: Path) -> Volume:
             reader = SimpleITK.ImageFileReader()
             reader.SetFileName(str(path))
             reader.ReadImageInformation()
-            _check_size(reader, path.stat().st_size)
+            shape = (*reader.GetSize(), reader.GetNumberOfComponents())
+            require_size(shape, path.stat().st_size)
             image = reader.Execute()
         except RuntimeError as error:
             raise FormatError(
@@ -160,16 +156,6 @@ def _is_same(read: Voxels, array: Voxels) -> bool:
     dtype = np.dtype("u1") if array.dtype == np.bool_ else array.dtype
     exact = array.dtype.kind != "f"
     return read.dtype == dtype and np.array_equal(read, array, equal_nan=not exact)
-
-
-def _check_size(reader: "SimpleITK.ImageFileReader", size: int) -> None:
-    """Hold what the header promises against the size of the file, before memory is taken."""
-    shape = (*reader.GetSize(), reader.GetNumberOfComponents())
-    most = min(size * IMAGE_RATIO, LARGEST_BYTES)
-    if math.prod(shape) > most:
-        raise FormatError(
-            f"promises {'×'.join(map(str, shape))} pixels; a file of its size holds at most {most}"
-        )
 
 
 def _reason(error: RuntimeError) -> str:

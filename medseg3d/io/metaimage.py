@@ -56,7 +56,7 @@ def read_metaimage(path: Path) -> Volume:
 def write_metaimage(volume: Volume, path: Path) -> None:
     """Write a `.mha` file packed with zlib, or a `.mhd` file and its voxels beside it as `.raw`.
 
-    Several channels become elements. The same volume gives the same bytes; the axes of the affine
+    The header of a `.mhd` is written last. Several channels become elements. The same volume gives the same bytes; the axes of the affine
     are kept to the last bit but one.
 
     Raises:

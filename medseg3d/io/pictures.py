@@ -3,12 +3,14 @@
 Messages of errors go on after the name of the file, which the caller puts before them.
 """
 
+import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BufferedIOBase
 from typing import Final
 
 from medseg3d.errors import FormatError
+from medseg3d.io.voxels import LARGEST_BYTES
 
 PNG: Final = b"\x89PNG\r\n\x1a\n"
 JPEG: Final = b"\xff\xd8\xff"
@@ -26,6 +28,9 @@ TAGS: Final = {
 """Of a page of a TIFF, what must be alike in all pages."""
 
 MOST_PAGES: Final = 2**16
+
+IMAGE_RATIO: Final = 2**12
+"""No sensible picture of any kind unpacks to more than this multiple of its file."""
 
 PALETTE: Final = 3
 """What a PNG and a TIFF alike call pixels that are numbers of colours."""
@@ -53,6 +58,19 @@ def check_picture(stream: BufferedIOBase) -> None:
         raise FormatError("is no PNG, TIFF or JPEG. Check what was exported under this name.")
 
 
+def require_size(shape: Sequence[int], size: int) -> None:
+    """Hold what a header promises against the size of the file, before memory is taken.
+
+    Raises:
+        FormatError: the file cannot hold as much, or medseg3d does not read as much.
+    """
+    most = min(size * IMAGE_RATIO, LARGEST_BYTES)
+    if math.prod(shape) > most:
+        raise FormatError(
+            f"promises {'×'.join(map(str, shape))} pixels; a file of its size holds at most {most}"
+        )
+
+
 def _check_pixels(*, bits: int, meaning: int) -> None:
     if meaning == PALETTE:
         raise FormatError(
@@ -72,6 +90,8 @@ def _check_pages(stream: BufferedIOBase, order: str) -> None:
             raise FormatError(f"has pages that differ ({first} and {page}). Split the file first.")
     if first is None:
         raise FormatError("is damaged: it has no page. Copy or export it again.")
+    size = stream.seek(0, 2)  # ITK takes memory for every row before it can be asked
+    require_size((first.get("width", 1), first.get("height", 1), first.get("samples", 1)), size)
     _check_pixels(bits=first.get("bits", 1), meaning=first.get("meaning", 0))
 
 

@@ -1,5 +1,6 @@
 """Pictures: the pixels that are stored, or a word why not."""
 
+import resource
 import zlib
 from pathlib import Path
 
@@ -25,8 +26,15 @@ def save(path: Path, array: np.ndarray = GREY, *more: np.ndarray, **options: obj
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [("a.png", "u1"), ("a.png", "u2"), ("a.tif", "u1"), ("a.tiff", "u2"), ("a.tif", "i4"), ("A.TIF", "f4")],
-)  # fmt: skip
+    [
+        ("a.png", "u1"),
+        ("a.png", "u2"),
+        ("a.tif", "u1"),
+        ("a.tiff", "u2"),
+        ("a.tif", "i4"),
+        ("A.TIF", "f4"),
+    ],
+)
 def test_pixels_are_those_that_pillow_stored(tmp_path, name, dtype):
     volume = read_volume(save(tmp_path / name, (GREY * 3.0).astype(dtype)))
     assert volume.array_CIJK.dtype == np.dtype(dtype)
@@ -130,6 +138,17 @@ def test_a_png_that_promises_too_much_takes_no_memory(tmp_path):
         FormatError, match=r"promises 60000×60000×1 pixels; a file of its size hold"
     ):
         read_volume(tmp_path / "a.png")
+
+
+def test_a_tiff_that_promises_too_much_takes_no_memory(tmp_path):
+    data = save(tmp_path / "a.tif").read_bytes()
+    tall = b"\x01\x01\x04\0\x01\0\0\0" + (1_700_000_000).to_bytes(4, "little")
+    height = data.index(b"\x01\x01\x04\0\x01\0\0\0")
+    (tmp_path / "a.tif").write_bytes(data[:height] + tall + data[height + 12 :])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(FormatError, match=r"promises 40×1700000000×1 pixels; a file of its size"):
+        read_volume(tmp_path / "a.tif")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
 def test_text_is_no_picture(tmp_path):
