@@ -56,8 +56,8 @@ def read_metaimage(path: Path) -> Volume:
 def write_metaimage(volume: Volume, path: Path) -> None:
     """Write a `.mha` file packed with zlib, or a `.mhd` file and its voxels beside it as `.raw`.
 
-    The header of a `.mhd` is written last. Several channels become elements. The same volume gives the same bytes; the axes of the affine
-    are kept to the last bit but one.
+    The header of a `.mhd` is written last. Several channels become elements. The same volume gives
+    the same bytes; the axes of the affine are kept but for their last bit.
 
     Raises:
         ConfigError: MetaImage has no such dtype, or as `write_atomically`.

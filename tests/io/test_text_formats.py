@@ -179,6 +179,12 @@ def test_both_byte_orders_become_native(place, order):
         np.testing.assert_array_equal(array.ravel(order="F"), np.arange(60))
 
 
+def test_a_long_of_metaimage_has_the_width_that_itk_gives_it(place):
+    path = place(meta_bytes(np.arange(60, dtype="<i4").tobytes(), ElementType="MET_LONG"), "a.mha")
+    read_KJI = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(path))
+    np.testing.assert_array_equal(read_volume(path).array_CIJK[0], read_KJI.T)
+
+
 def test_voxels_may_lie_in_a_file_beside_or_below(tmp_path):
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "v.raw").write_bytes(b"12345" + VOXELS)
