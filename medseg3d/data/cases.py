@@ -13,10 +13,11 @@ from medseg3d.config.data import DataConfig
 from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.errors import ConfigError, FormatError
 from medseg3d.io.atomic import write_atomically
-from medseg3d.io.files import read_volume
+from medseg3d.io.files import READERS, read_volume
 from medseg3d.volume import Volume
 
-VOLUME_SUFFIXES = (".nii.gz", ".nii")
+VOLUME_SUFFIXES = tuple(READERS)
+"""Ends of the names of files that hold volumes."""
 
 
 @dataclass(frozen=True, slots=True)

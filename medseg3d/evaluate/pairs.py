@@ -9,8 +9,11 @@ from typing import Final
 from medseg3d.data.cases import VOLUME_SUFFIXES, match_pattern, read_cases, volume_stem
 from medseg3d.errors import ConfigError
 
+LEFT_OUT: Final = {".img", ".img.gz", ".png", ".jpg", ".jpeg", ".tif", ".tiff"}
+"""What often lies beside a label map of the same name: its voxels, or a picture of it."""
+
 LAYOUTS: Final = (
-    tuple("{case}" + suffix for suffix in VOLUME_SUFFIXES),
+    tuple("{case}" + suffix for suffix in VOLUME_SUFFIXES if suffix not in LEFT_OUT),
     ("{case}/{case}-seg.nii.gz",),
     ("{case}/{case}_seg.nii.gz",),
     ("{case}-seg.nii.gz",),

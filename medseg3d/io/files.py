@@ -9,19 +9,29 @@ from typing import Final, Literal, TypeAlias, TypeVar
 import numpy as np
 
 from medseg3d.errors import ConfigError, FormatError
-from medseg3d.io.nifti import read_nifti, write_nifti
+from medseg3d.io.itk import read_image, write_image
+from medseg3d.io.metaimage import read_metaimage, write_metaimage
+from medseg3d.io.nifti import NIFTI_SUFFIXES, read_nifti, write_nifti
+from medseg3d.io.nrrd import read_nrrd, write_nrrd
 from medseg3d.labels import LabelScheme, as_label_map, require_values
 from medseg3d.volume import Volume, require_one_grid
 
 READERS: Final[dict[str, Callable[[Path], Volume]]] = {
-    ".nii": read_nifti,
-    ".nii.gz": read_nifti,
+    **dict.fromkeys(NIFTI_SUFFIXES, read_nifti),
+    **dict.fromkeys((".nrrd", ".nhdr"), read_nrrd),
+    **dict.fromkeys((".mha", ".mhd"), read_metaimage),
+    **dict.fromkeys((".png", ".tif", ".tiff", ".jpg", ".jpeg"), read_image),
 }
 """Suffix of a file's name -> who reads it, all channels the file has."""
 
-WRITERS: Final = {
+WRITERS: Final[dict[str, Callable[[Volume, Path], None]]] = {
     ".nii": write_nifti,
     ".nii.gz": write_nifti,
+    ".nrrd": write_nrrd,
+    ".mha": write_metaimage,
+    ".mhd": write_metaimage,
+    ".png": write_image,
+    ".tif": write_image,
 }
 """Suffix of a file's name -> who writes it."""
 
@@ -97,20 +107,29 @@ def read_label_map(path: str | Path, scheme: LabelScheme | None = None) -> Volum
 
 
 def write_volume(volume: Volume, path: str | Path, *, like: str | Path | None = None) -> None:
-    """Write a volume as `.nii` or `.nii.gz`, whole or not at all.
+    """Write a volume as the suffix of `path` says (`WRITERS`), whole or not at all.
 
-    The same volume gives the same bytes; several channels become a fourth axis. With `like`, the
-    file is placed in the world by the very header fields of that NIfTI file.
+    The same volume gives the same bytes; several channels become a fourth axis, or colours. With
+    `like`, the volume must lie on that file's grid. Where both are NIfTI, the file is then placed
+    in the world by the very header fields of `like`; else by its affine, to the last bit that the
+    kind of file keeps. Pictures (`.png`, `.tif`) keep the size of pixels alone.
 
     Raises:
         FormatError: the suffix is unknown, or `like` cannot be read.
         GridError: `like` does not lie on the volume's grid; prints both.
-        ConfigError: the folder is missing or not writable, the disk is full, or NIfTI has no such
-            dtype.
+        ConfigError: the folder is missing or not writable, the disk is full, or the kind of file
+            has no such dtype.
     """
     path = Path(path)
     write = _by_suffix(WRITERS, path)
-    write(volume, path, like=None if like is None else Path(like))
+    if like is None:
+        write(volume, path)
+    elif write is write_nifti and _by_suffix(READERS, Path(like)) is read_nifti:
+        write_nifti(volume, path, like=Path(like))
+    else:
+        source = read_volume(like, nonfinite="keep", fourth_axis="channels")
+        require_one_grid([source.grid, volume.grid], [str(like), "volume to write"])
+        write(Volume(volume.array_CIJK, source.affine), path)
 
 
 def is_dicom_source(path: Path) -> bool:

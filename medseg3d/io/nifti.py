@@ -1,20 +1,12 @@
-"""NIfTI files: headers through nibabel, bytes through isal.
-
-Nothing is believed that can be checked: a header's promises are held against the size of the file
-before memory is taken, and every byte, checksums included, is read before a volume is given out.
-"""
+"""NIfTI files: headers through nibabel, bytes through isal."""
 
 import logging
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import numpy as np
-from isal import igzip, isal_zlib
-from isal.igzip_lib import IsalError
 from jaxtyping import Shaped
 from nibabel.nifti1 import Nifti1Header
 
@@ -30,42 +22,49 @@ from medseg3d.io.nifti_header import (
     stored_grid,
     stored_shape,
 )
+from medseg3d.io.voxels import (
+    DEFLATE_RATIO,
+    is_gzip,
+    opened,
+    pack,
+    read_voxels,
+    skip,
+    voxel_bytes,
+)
 from medseg3d.volume import Grid, Volume, require_one_grid
 
 ArrayIJKC: TypeAlias = Shaped[np.ndarray, "I J K C"]
 
-LARGEST_BYTES: Final = 2**34
-"""16 GiB of voxels; beyond any scan, but not beyond what a small gzip file can unpack to."""
+PAIRED: Final = {".hdr": ".img", ".img": ".hdr"}
+"""Suffix of one file of a pair -> suffix of the other."""
 
-LONGEST_PADDING: Final = 4096
-"""Bytes of zero that some tools write after the voxels."""
-
-DEFLATE_RATIO: Final = 1032
-"""No gzip file unpacks to more than this multiple of its size."""
+NIFTI_SUFFIXES: Final = (".nii.gz", ".nii", ".hdr", ".hdr.gz", ".img", ".img.gz")
 
 log = logging.getLogger(__name__)
 
 
 def read_nifti(path: Path) -> Volume:
-    """Read a `.nii` or `.nii.gz` file of three axes; a fourth becomes the channels.
+    """Read a file of three axes, `.nii` or a pair of `.hdr` and `.img`, each perhaps `.gz`.
 
-    The stored dtype is kept, in native byte order, unless the header scales the values: then they
-    are scaled in float64 and given as float32 (float64 where stored so). The array is a view in
-    the order of the file, first axis fastest.
+    A fourth axis becomes the channels. Of a pair, either file may be named. The stored dtype is
+    kept, in native byte order, unless the header scales the values: then they are scaled in float64
+    and given as float32 (float64 where stored so). The array is a view in the order of the file,
+    first axis fastest.
 
     The place is the sform where its code is positive, else the qform, else, as in nibabel, the
     spacing alone with x reversed and the origin in the middle. A qform that disagrees with the
     sform, a missing place, and a unit other than the millimetre are logged, once per file.
 
     Raises:
-        FormatError: no such file, truncated, damaged, not NIfTI, larger than its data, of colours
-            or complex numbers, of more than four axes, or without a usable place.
+        FormatError: no such file, truncated, damaged, not NIfTI (ANALYZE 7.5 has no sides), larger
+            than its data, of colours or complex numbers, of more than four axes, or without a
+            usable place.
     """
-    with _opened(path) as stream:
-        header = read_header(stream)
-        grid = stored_grid(header)
-        most = path.stat().st_size * (DEFLATE_RATIO if _is_gzip(path) else 1)
-        array_IJKC = _scaled(_read_voxels(stream, header, most=most), header)
+    header_path, voxel_path = _parts(path)
+    header, grid = _read_place(header_path)
+    with _opened(voxel_path) as stream:
+        most = voxel_path.stat().st_size * (DEFLATE_RATIO if is_gzip(voxel_path) else 1)
+        array_IJKC = _scaled(_read_array(stream, header, most=most), header)
     if decided := "; ".join(doubts(header)):
         log.warning("'%s' %s", path, decided)
     return Volume(np.moveaxis(array_IJKC, -1, 0), grid.affine)
@@ -89,66 +88,46 @@ def write_nifti(volume: Volume, path: Path, *, like: Path | None = None) -> None
     header.set_data_shape(array_IJKC.shape[: 3 + (volume.num_channels > 1)])
     header["vox_offset"] = header.single_vox_offset
     head = header.binaryblock.ljust(header.single_vox_offset, b"\0")
-    voxels = np.asfortranarray(array_IJKC).T.data.cast("B")
-    write_atomically(path, _gzip(head, voxels) if _is_gzip(path) else head + voxels)
+    voxels = voxel_bytes(array_IJKC)
+    write_atomically(path, pack("gzip", head, voxels) if is_gzip(path) else head + voxels)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[BufferedIOBase]:
-    """Open a file and turn everything that can go wrong into a FormatError that names it."""
-    try:
-        with igzip.open(path) if _is_gzip(path) else path.open("rb") as stream:
-            yield stream
-    except FileNotFoundError as error:
-        raise FormatError(f"'{path}': no such file") from error
-    except (EOFError, igzip.BadGzipFile, IsalError) as error:  # type: ignore[misc] # isal's stub
+def _opened(path: Path) -> AbstractContextManager[BufferedIOBase]:
+    return opened(path, packing="gzip" if is_gzip(path) else None)
+
+
+def _parts(path: Path) -> tuple[Path, Path]:
+    """Give the file with the header and the file with the voxels."""
+    packed = path.suffix if is_gzip(path) else ""
+    plain = path.with_suffix("") if packed else path
+    if plain.suffix.lower() not in PAIRED:
+        return path, path
+    suffix = PAIRED[plain.suffix.lower()]
+    other = plain.with_suffix(suffix.upper() if plain.suffix.isupper() else suffix)
+    tries = [other.with_name(other.name + end) for end in (packed, "" if packed else ".gz")]
+    found = next((path for path in tries if path.is_file()), None)
+    if found is None:
         raise FormatError(
-            f"'{path}' is not a sound gzip file ({error}). Copy or export it again; "
-            "a NIfTI file that is not compressed is named '.nii'."
-        ) from error
-    except OSError as error:
-        raise FormatError(f"'{path}' cannot be read: {error.strerror}") from error
-    except MemoryError as error:
-        raise FormatError(f"'{path}' does not fit into this machine's memory") from error
-    except FormatError as error:
-        raise FormatError(f"'{path}' {error}") from error
+            f"'{path}' is one of a pair, but neither '{tries[0].name}' nor '{tries[1].name}' lies "
+            "beside it. Copy both files."
+        )
+    return (found, path) if suffix == ".hdr" else (path, found)
 
 
-def _is_gzip(path: Path) -> bool:
-    return path.suffix.lower() == ".gz"
+def _read_place(path: Path) -> tuple[Nifti1Header, Grid]:
+    with _opened(path) as stream:
+        header = read_header(stream, paired=path.name.lower().endswith((".hdr", ".hdr.gz")))
+        return header, stored_grid(header)
 
 
-def _read_voxels(stream: BufferedIOBase, header: Nifti1Header, *, most: int) -> ArrayIJKC:
-    """Read all voxels and see the file end there; `most` is what the file can hold at best."""
-    shape_IJKC, dtype = stored_shape(header), stored_dtype(header)
-    offset = float(header["vox_offset"]) or header.single_vox_offset  # 0 is written by some tools
-    needed = math.prod(shape_IJKC) * dtype.itemsize
-    if not header.single_vox_offset <= offset <= most or offset % 1:
+def _read_array(stream: BufferedIOBase, header: Nifti1Header, *, most: int) -> ArrayIJKC:
+    paired = header["magic"].item() == header.pair_magic
+    first = 0 if paired else header.single_vox_offset
+    offset = float(header["vox_offset"]) or first  # 0 is written by some tools
+    if not first <= offset <= most or offset % 1:
         raise FormatError(f"is damaged: its header says that voxels start at byte {offset:g}")
-    if needed > min(most, LARGEST_BYTES):
-        raise FormatError(
-            f"promises {'×'.join(map(str, shape_IJKC))} voxels of {dtype}, {needed} bytes; "
-            f"a file of its size holds at most {most}, medseg3d reads at most {LARGEST_BYTES}"
-        )
-    stream.seek(int(offset))
-    voxels = np.empty(needed, dtype=np.uint8)
-    found = _fill(stream, voxels.data)
-    rest = stream.read(LONGEST_PADDING + 1)
-    if found < needed or len(rest) > LONGEST_PADDING or any(rest):
-        raise FormatError(
-            f"promises {needed} bytes of voxels and holds {found if found < needed else 'more'}: "
-            "it is truncated or its header is wrong. Copy or export it again."
-        )
-    array_IJKC: ArrayIJKC = voxels.view(dtype).reshape(shape_IJKC, order="F")
-    return array_IJKC.astype(dtype.newbyteorder("="), copy=False)
-
-
-def _fill(stream: BufferedIOBase, buffer: memoryview) -> int:
-    """Read until the buffer is full or the file ends; give the number of bytes read."""
-    filled = 0
-    while filled < len(buffer) and (count := stream.readinto(buffer[filled:])):
-        filled += count
-    return filled
+    skip(stream, int(offset))
+    return read_voxels(stream, stored_dtype(header), stored_shape(header), most=most)
 
 
 def _scaled(array_IJKC: ArrayIJKC, header: Nifti1Header) -> ArrayIJKC:
@@ -181,14 +160,6 @@ def _storable(array_CIJK: ArrayCIJK) -> ArrayCIJK:
 
 
 def _header_like(like: Path, grid: Grid) -> Nifti1Header:
-    with _opened(like) as stream:
-        source = read_header(stream)
-        source_grid = stored_grid(source)
+    source, source_grid = _read_place(_parts(like)[0])
     require_one_grid([source_grid, grid], [str(like), "volume to write"])
     return header_like(source)
-
-
-def _gzip(*parts: bytes | memoryview) -> bytes:
-    """Compress without a name or a time in the file, so that it depends on the parts alone."""
-    compressor = isal_zlib.compressobj(wbits=31)
-    return b"".join([*map(compressor.compress, parts), compressor.flush()])

@@ -36,12 +36,13 @@ PLACE_FIELDS: Final = (
 """What places the voxels in the world, together with the first four numbers of `pixdim`."""
 
 
-def read_header(stream: BufferedIOBase) -> Nifti1Header:
-    """Read a header of either version and byte order.
+def read_header(stream: BufferedIOBase, *, paired: bool = False) -> Nifti1Header:
+    """Read a header of either version and byte order; `paired` if its voxels are another file.
 
     Raises:
-        FormatError: there is none.
+        FormatError: there is none, or one of ANALYZE 7.5, which does not say left from right.
     """
+    marks = ("ni1", "ni2") if paired else ("n+1", "n+2")
     block = stream.read(348)
     for code in "<>":
         size = int.from_bytes(block[:4], "little" if code == "<" else "big")
@@ -51,11 +52,16 @@ def read_header(stream: BufferedIOBase) -> Nifti1Header:
         if len(block) < size:
             break
         header = HEADERS[size](block, code, check=False)
-        if header["magic"].item() == header.single_magic:
+        if header["magic"].item() == (header.pair_magic if paired else header.single_magic):
             return header
+        if paired and size == 348 and not header["magic"].item():
+            raise FormatError(
+                "is a header of ANALYZE 7.5, which does not say left from right; expected NIfTI, "
+                "which says so. Convert it with the program that wrote it."
+            )
     raise FormatError(
         f"is no NIfTI file: it does not begin with a header of {' or '.join(map(str, HEADERS))} "
-        "bytes and its mark 'n+1' or 'n+2'. Check what was exported under this name."
+        f"bytes and its mark '{marks[0]}' or '{marks[1]}'. Check what was exported under this name."
     )
 
 

@@ -80,7 +80,7 @@ def test_four_axes_are_refused_unless_they_are_said_to_be_channels(tmp_path):
 
 def test_unknown_kinds_folders_and_nothing_are_refused(tmp_path):
     (tmp_path / "scan.xyz").touch()
-    with pytest.raises(FormatError, match=r"scan\.xyz' is of no known kind; known are \.nii, "):
+    with pytest.raises(FormatError, match=r"scan\.xyz' is of no known kind; known are \.nii\.gz, "):
         read_volume(tmp_path / "scan.xyz")
     with pytest.raises(FormatError, match="holds no DICOM; expected one series of images"):
         read_volume(tmp_path)

@@ -12,10 +12,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from nibabel.nifti1 import Nifti1Extension, Nifti1Header, Nifti1Image
-from nibabel.nifti2 import Nifti2Header, Nifti2Image
+from nibabel.analyze import AnalyzeImage
+from nibabel.nifti1 import Nifti1Extension, Nifti1Header, Nifti1Image, Nifti1Pair
+from nibabel.nifti2 import Nifti2Header, Nifti2Image, Nifti2Pair
 
 from medseg3d.errors import FormatError
+from medseg3d.io.files import read_volume
 from medseg3d.io.nifti import read_nifti
 
 OBLIQUE = np.array(
@@ -238,7 +240,7 @@ def test_what_is_no_nifti_is_refused(tmp_path, data):
 def test_a_plain_file_named_gz_is_told_its_right_name(tmp_path):
     path = tmp_path / "plain.nii.gz"
     path.write_bytes(nifti_bytes(ramp(3, 4, 5)))
-    with pytest.raises(FormatError, match=r"a NIfTI file that is not compressed is named '\.nii'"):
+    with pytest.raises(FormatError, match=r"A file that is not compressed is not named '\.gz'"):
         read_nifti(path)
 
 
@@ -332,3 +334,52 @@ def test_big_endian_nifti_2_of_nibabel_is_read(tmp_path):
     volume = read_nifti(tmp_path / "big.nii.gz")
     np.testing.assert_array_equal(volume.affine, OBLIQUE)
     np.testing.assert_array_equal(volume.array_CIJK[0], ramp(3, 4, 5))
+
+
+@pytest.mark.parametrize("named", ["scan.hdr", "scan.img"])
+@pytest.mark.parametrize("packed", ["", ".gz"])
+@pytest.mark.parametrize("kind", [Nifti1Pair, Nifti2Pair])
+def test_a_pair_is_read_whichever_file_is_named(tmp_path, named, packed, kind):
+    image = kind(ramp(3, 4, 5), OBLIQUE)
+    image.to_filename(tmp_path / f"scan.img{packed}")
+    volume = read_volume(tmp_path / f"{named}{packed}")
+    np.testing.assert_array_equal(volume.array_CIJK[0], ramp(3, 4, 5))
+    np.testing.assert_array_equal(
+        volume.affine, nibabel.load(tmp_path / f"scan.img{packed}").affine
+    )
+
+
+def test_one_file_of_a_pair_may_be_packed_alone(tmp_path):
+    Nifti1Pair(ramp(3, 4, 5), OBLIQUE).to_filename(tmp_path / "scan.img")
+    (tmp_path / "scan.img.gz").write_bytes(gzip.compress((tmp_path / "scan.img").read_bytes()))
+    (tmp_path / "scan.img").unlink()
+    for named in ("scan.hdr", "scan.img.gz"):
+        np.testing.assert_array_equal(read_nifti(tmp_path / named).array_CIJK[0], ramp(3, 4, 5))
+
+
+def test_half_a_pair_is_refused(tmp_path):
+    Nifti1Pair(ramp(3, 4, 5), OBLIQUE).to_filename(tmp_path / "scan.img")
+    whole = (tmp_path / "scan.img").read_bytes()
+    (tmp_path / "scan.img").write_bytes(whole[:-1])
+    with pytest.raises(
+        FormatError, match=r"scan\.img' promises 3×4×5×1 voxels of int16, 120 bytes; a file"
+    ):
+        read_nifti(tmp_path / "scan.hdr")
+    (tmp_path / "scan.img").unlink()
+    said = r"neither 'scan\.img' nor 'scan\.img\.gz' lies beside it\. Copy both files"
+    with pytest.raises(FormatError, match=said):
+        read_nifti(tmp_path / "scan.hdr")
+
+
+def test_analyze_is_refused_because_it_has_no_sides(tmp_path):
+    AnalyzeImage(ramp(3, 4, 5), np.eye(4)).to_filename(tmp_path / "old.img")
+    with pytest.raises(FormatError, match=r"old\.hdr' is a header of ANALYZE 7\.5, which does not"):
+        read_nifti(tmp_path / "old.img")
+
+
+@pytest.mark.parametrize(("name", "mark"), [("a.hdr", b"n+1"), ("a.nii", b"ni1")])
+def test_the_mark_of_the_other_kind_is_refused(tmp_path, name, mark):
+    (tmp_path / "a.img").touch()
+    (tmp_path / name).write_bytes(nifti_bytes(ramp(3, 4, 5), magic=mark))
+    with pytest.raises(FormatError, match=r"is no NIfTI file: .* its mark 'n"):
+        read_nifti(tmp_path / name)

@@ -1,4 +1,4 @@
-"""Laws of NIfTI: what is written is what is read, and a damaged header does no worse than fail."""
+"""Laws of files: what is written is what is read, and a damaged header does no worse than fail."""
 
 import gzip
 
@@ -14,6 +14,8 @@ from medseg3d.volume import Grid, Volume
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
 sizes = st.integers(1, 6)
 names = st.sampled_from(["volume.nii", "volume.nii.gz"])
+text_names = st.sampled_from(["volume.nrrd", "volume.mha", "volume.mhd"])
+picture_dtypes = {"volume.png": ["u1", "u2"], "volume.tif": ["u1", "u2", "i2", "u4", "i4", "f4"]}
 
 
 @st.composite
@@ -49,6 +51,39 @@ def test_reading_undoes_writing(tmp_path_factory, volume, name):
     assert read.array_CIJK.dtype == volume.array_CIJK.dtype
     np.testing.assert_array_equal(read.array_CIJK, volume.array_CIJK)
     np.testing.assert_array_equal(read.affine, volume.affine)
+
+
+@settings(deadline=None, max_examples=150)
+@given(volume=volumes(), name=text_names)
+def test_reading_undoes_writing_of_nrrd_and_metaimage(tmp_path_factory, volume, name):
+    path = tmp_path_factory.getbasetemp() / name
+    write_volume(volume, path)
+    read = read_volume(path, nonfinite="keep", fourth_axis="channels")
+    assert read.array_CIJK.dtype == volume.array_CIJK.dtype
+    np.testing.assert_array_equal(read.array_CIJK, volume.array_CIJK)
+    if name == "volume.nrrd":
+        np.testing.assert_array_equal(read.affine, volume.affine)
+    else:  # which parts each axis into its length and its direction
+        lengths = np.linalg.norm(volume.affine[:3], axis=0)
+        assert (np.abs(read.affine - volume.affine)[:3] <= 1e-15 * lengths).all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), name=st.sampled_from([*picture_dtypes]), size_mm=st.floats(0.01, 100))
+def test_reading_undoes_writing_of_pictures(tmp_path_factory, data, name, size_mm):
+    dtype = np.dtype(data.draw(st.sampled_from(picture_dtypes[name])))
+    channels = data.draw(st.sampled_from([1, 3])) if dtype in ("u1", "u2") else 1
+    pages = data.draw(sizes) if name == "volume.tif" and channels == 1 else 1
+    shape = (channels, data.draw(sizes), data.draw(sizes), pages)
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    array = np.frombuffer(rng.bytes(int(np.prod(shape)) * dtype.itemsize), dtype).reshape(shape)
+    volume = Volume(array, np.diag([-size_mm, -size_mm, 1, 1]))
+    path = tmp_path_factory.getbasetemp() / name
+    write_volume(volume, path)
+    read = read_volume(path, nonfinite="keep", fourth_axis="channels")
+    assert read.array_CIJK.dtype == dtype
+    np.testing.assert_array_equal(read.array_CIJK, array)
+    np.testing.assert_allclose(read.affine, volume.affine, rtol=1e-4)  # PNG has five digits
 
 
 @pytest.fixture(scope="module")
