@@ -178,7 +178,7 @@ def pixels_of(layers: Sequence[Dataset]) -> Pixels:
         bits_stored=stored,
         high_bit=int(header.get("HighBit") or stored - 1),
         signed=bool(header.get("PixelRepresentation")),
-        real=allocated in (32, 64) and "BitsStored" not in header,
+        real="FloatPixelData" in header or "DoubleFloatPixelData" in header,
         slope=1.0 if slope is None else slope,
         intercept=intercept or 0.0,
     )

@@ -29,6 +29,14 @@ PREAMBLE: Final = 128
 NAMED_LIKE_DICOM: Final = (".dcm", ".dicom", ".ima")
 """Suffixes that promise DICOM; most files of hospitals have none."""
 
+FLOAT_PIXELS: Final = {
+    b"\xe0\x7f\x08\x00": "FloatPixelData",
+    b"\x7f\xe0\x00\x08": "FloatPixelData",
+    b"\xe0\x7f\x09\x00": "DoubleFloatPixelData",
+    b"\x7f\xe0\x00\x09": "DoubleFloatPixelData",
+}
+"""Tags in either byte order; nothing else in a header tells floats for sure."""
+
 LARGEST_UNPACKED: Final = 2**30
 """1 GiB; what one member of a zip, or a deflated file, may unpack to."""
 
@@ -113,7 +121,7 @@ def is_dicom(file: DicomFile) -> bool:
 
 
 def read_header(file: DicomFile, *, pixels: bool = False) -> Dataset:
-    """Read a file's attributes, by default up to the pixels.
+    """Read a file's attributes, by default up to the pixels; of floats the empty attribute.
 
     Raises:
         FormatError: damaged, no DICOM, or larger than the budget.
@@ -124,6 +132,8 @@ def read_header(file: DicomFile, *, pixels: bool = False) -> Dataset:
             stream = BytesIO(_inflated(head + stream.read()))  # noqa: PLW2901
         stream.seek(0)
         header = dcmread(stream, stop_before_pixels=not pixels, force=True)
+        if kind := FLOAT_PIXELS.get(stream.read(4)):
+            setattr(header, kind, None)
         if not header.get("SOPClassUID") and not is_directory(header):
             raise FormatError("has no SOP Class UID")
         return header

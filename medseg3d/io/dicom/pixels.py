@@ -101,16 +101,22 @@ def _values(file: DicomFile, frames: Sequence[Frame]) -> Iterator[Shaped[np.ndar
         now = {(frame.number, frame.corner_IJ): frame for frame in frames_of(file, header)}
         if any(now.get((frame.number, frame.corner_IJ)) != frame for frame in frames):
             raise FormatError("has changed since it was found, or its attributes are disordered")
-        planes = dict(_planes(header, {frame.number for frame in frames}))
+        planes = dict(read_planes(header, {frame.number for frame in frames}))
         for frame in frames:
             (i, j), (columns, rows) = frame.corner_IJ, frame.shape_IJ
             yield planes[frame.number][j : j + rows, i : i + columns]
 
 
-def _planes(
+def read_planes(
     header: Dataset, numbers: Collection[int]
 ) -> Iterator[tuple[int, Shaped[np.ndarray, "J I"]]]:
-    """Give the frames of these numbers, cut free of unused bits."""
+    """Give the number and the stored pixels of these frames, cut free of unused bits.
+
+    Call it `guarded`.
+
+    Raises:
+        FormatError: pixels that are truncated, or that no codec here reads.
+    """
     meta = getattr(header, "file_meta", {})
     syntax = UID(meta.get("TransferSyntaxUID") or "")
     if syntax and not syntax.is_transfer_syntax:

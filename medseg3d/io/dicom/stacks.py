@@ -17,7 +17,7 @@ SPACING_TOLERANCE: Final = 0.01
 """A slice may lie this share of the spacing beside its place in an even stack ..."""
 
 PLACE_TOLERANCE_MM: Final = 0.05
-"""... or this far, whichever is more."""
+"""... or this far, whichever is more; of slices that lie very close, a quarter of the spacing."""
 
 SAME_PLACE: Final = 0.01
 """Slices closer than this share of a pixel's edge lie at one place."""
@@ -145,7 +145,7 @@ class Stack:
         even = np.linspace(places[0], places[-1], len(places))
         steps = np.diff(places)
         usual = float(np.median(steps))
-        if np.abs(places - even).max() <= max(SPACING_TOLERANCE * usual, PLACE_TOLERANCE_MM):
+        if np.abs(places - even).max() <= _tolerance_mm(usual):
             return
         wrong = np.flatnonzero(np.abs(steps - usual) > max(SPACING_TOLERANCE * usual, 1e-3))
         said = [
@@ -170,7 +170,7 @@ class Stack:
         corners, places = _corners(self.frames), self.positions_mm
         share = (places - places[0]) / (places[-1] - places[0])
         line = corners[0] + np.outer(share, corners[-1] - corners[0])
-        edge = PLACE_TOLERANCE_MM + SPACING_TOLERANCE * float(np.median(np.diff(places)))
+        edge = _tolerance_mm(float(np.median(np.diff(places))))
         beside = np.linalg.norm(corners - line, axis=1)
         return [
             f"{self.said(k)} by {beside[k]:.2f} mm" for k in np.flatnonzero(beside > edge).tolist()
@@ -207,6 +207,11 @@ def _corners(frames: Sequence[Frame]) -> Float64[np.ndarray, "K 3"]:
 
 def _normal(frames: Sequence[Frame]) -> Float64[np.ndarray, " 3"]:
     return np.array(next(frame.plane.normal for frame in frames if frame.plane))
+
+
+def _tolerance_mm(spacing_mm: float) -> float:
+    """Give how far slices of a spacing may lie beside their places in an even stack."""
+    return min(max(SPACING_TOLERANCE * spacing_mm, PLACE_TOLERANCE_MM), spacing_mm / 4)
 
 
 def _missing(ratio: float) -> str:

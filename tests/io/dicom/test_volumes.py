@@ -1,0 +1,306 @@
+"""Series that hold more than one volume, and series that only look so."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pydicom.uid import (
+    MRImageStorage,
+)
+
+from medseg3d.errors import MedSegError
+from medseg3d.io.dicom.read import read_series
+from medseg3d.io.dicom.series import find_series
+
+from .judge import assert_ramp, assert_ramp_or_refused, places_of, refused, several, volumes_of
+from .phantom import (
+    Geometry,
+    slices,
+    uid,
+    value_at,
+    write,
+)
+
+PLAIN = Geometry()
+
+
+def mixed_with(change, k=2):
+    """Give the plain series with one slice changed."""
+    files = slices(PLAIN)
+    change(files[k])
+    return files
+
+
+class TestMixtures:
+    """Whatever differs within a series is told apart by name, or refused; never stacked."""
+
+    def check(self, tmp_path, files, parts):
+        """Expect a refusal without a choice, and each part right when chosen by name."""
+        write(files, tmp_path)
+        (series,) = find_series(tmp_path)
+        assert len(series.stacks) == len(parts)
+        with refused(*(stack.name for stack in series.stacks)):
+            read_series(tmp_path)
+        found = {}
+        for name, volume in volumes_of(tmp_path).items():
+            for part, (geometry, add) in parts.items():
+                try:
+                    assert_ramp(volume, geometry, add=add, within=1.0)
+                except AssertionError:
+                    continue
+                found[part] = name
+        assert sorted(found) == sorted(parts)
+        assert len({*found.values()}) == len(parts)
+        return found
+
+    def test_two_orientations(self, tmp_path):
+        other = Geometry.along((0, 1, 0), (0, 0, -1))
+        files = slices(PLAIN) + slices(other)
+        names = self.check(tmp_path, files, {"axial": (PLAIN, 0), "sagittal": (other, 0)})
+        assert all(part in name for part, name in names.items())
+
+    def test_opposite_normals_over_the_same_places(self, tmp_path):
+        other = Geometry.along((-1, 0, 0), (0, 1, 0))
+        other = replace(other, origin=(22.0, -20.0, 25.0))
+        self.check(tmp_path, slices(PLAIN) + slices(other), {"a": (PLAIN, 0), "b": (other, 0)})
+
+    def test_two_sizes_of_pixels(self, tmp_path):
+        other = replace(PLAIN, spacing=(2.5, 1.0), origin=(10.0, -20.0, 40.0))
+        self.check(tmp_path, slices(PLAIN) + slices(other), {"a": (PLAIN, 0), "b": (other, 0)})
+
+    def test_two_numbers_of_pixels(self, tmp_path):
+        other = replace(PLAIN, shape=(8, 6, 5), origin=(10.0, -20.0, 40.0))
+        self.check(tmp_path, slices(PLAIN) + slices(other), {"a": (PLAIN, 0), "b": (other, 0)})
+
+    def test_two_frames_of_reference(self, tmp_path):
+        other = replace(PLAIN, origin=(10.0, -20.0, 27.5))
+        files = slices(PLAIN) + slices(other, FrameOfReferenceUID=uid("another"))
+        self.check(tmp_path, files, {"a": (PLAIN, 0), "b": (other, 0)})
+
+    def test_derived_images_beside_original_ones(self, tmp_path):
+        files = slices(PLAIN) + slices(PLAIN, add=500, ImageType=["DERIVED", "SECONDARY", "MIP"])
+        names = self.check(tmp_path, files, {"original": (PLAIN, 0), "derived": (PLAIN, 500)})
+        assert all(part in name for part, name in names.items())
+
+    def test_a_localizer_is_told_from_the_volume(self, tmp_path):
+        other = several(Geometry.along((0, 1, 0), (0, 0, -1)), slices=1)
+        files = slices(PLAIN)
+        files += slices(
+            other, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], SpacingBetweenSlices="2.5"
+        )
+        names = self.check(tmp_path, files, {"volume": (PLAIN, 0), "localizer": (other, 0)})
+        assert "localizer" in names["localizer"]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda d: setattr(d, "Columns", 6) or setattr(d, "Rows", 7),
+            lambda d: setattr(d, "PixelSpacing", [1.5, 2.1]),
+            lambda d: setattr(d, "ImageOrientationPatient", [0, 1, 0, 1, 0, 0]),
+            lambda d: setattr(d, "ImageOrientationPatient", [1, 0, 0, 0, 0.9998, 0.02]),
+            lambda d: setattr(d, "FrameOfReferenceUID", uid("another")),
+            lambda d: setattr(d, "ImagePositionPatient", [10, -20.5, 20]),
+            lambda d: setattr(d, "ImagePositionPatient", [11, -20, 20]),
+        ],
+        ids=["size", "spacing", "axes", "turned", "space", "beside", "beside too"],
+    )
+    @pytest.mark.parametrize("k", [0, 2, 4])
+    def test_one_odd_slice_is_never_stacked_nor_dropped(self, change, k, tmp_path):
+        files = mixed_with(change, k)
+        paths = write(files, tmp_path)
+        with refused() as refusal:
+            read_series(tmp_path)
+        said = paths[k].name in refusal.message or "place of another" in refusal.message
+        assert said or len(find_series(tmp_path)[0].stacks) == 2
+
+
+class TestSeveralVolumes:
+    """Points in time, echoes, b-values, components: chosen by name, or as channels."""
+
+    def check(self, tmp_path, word, count=3):
+        volumes = volumes_of(tmp_path)
+        assert len(volumes) == count
+        assert all(word in name for name in volumes)
+        for add, name in zip((0, 1000, 2000), sorted(volumes), strict=False):
+            assert_ramp(volumes[name], PLAIN, add=add)
+        with refused(*volumes, "volume="):
+            read_series(tmp_path)
+        channels = read_series(tmp_path, fourth_axis="channels")
+        assert channels.num_channels == count
+        for number in range(count):
+            assert_ramp(channels, PLAIN, add=1000 * number, channel=number)
+        with refused(*volumes):
+            read_series(tmp_path, volume="no such thing")
+
+    def test_times_by_their_index(self, tmp_path):
+        for t in (2, 0, 1):
+            files = slices(PLAIN, add=1000 * t, TemporalPositionIdentifier=t + 1)
+            write(files, tmp_path)
+        self.check(tmp_path, "time")
+
+    def test_places_that_differ_by_rounding_are_one_place(self, tmp_path):
+        for t in range(3):
+            at = [k + 0.001 * ((k + t) % 3 - 1) for k in range(5)]
+            write(slices(PLAIN, at=at, add=1000 * t, AcquisitionNumber=t + 1), tmp_path)
+        volumes = volumes_of(tmp_path)
+        assert len(volumes) == 3
+        for t, name in enumerate(sorted(volumes)):
+            off = volumes[name].array_CIJK[0] - value_at(places_of(volumes[name])) - 1000 * t
+            assert np.abs(off).max() < 1
+
+    def test_more_than_nine_times_stay_in_order(self, tmp_path):
+        for t in range(11):
+            write(slices(PLAIN, add=100 * t, TemporalPositionIdentifier=t + 1), tmp_path)
+        channels = read_series(tmp_path, fourth_axis="channels")
+        for t in range(11):
+            assert_ramp(channels, PLAIN, add=100 * t, channel=t)
+
+    def test_times_by_the_time_of_acquisition(self, tmp_path):
+        for t, said in enumerate(["095959.5", "100000.25", "100001"]):
+            write(slices(PLAIN, add=1000 * t, AcquisitionTime=said), tmp_path)
+        self.check(tmp_path, "time")
+
+    def test_times_by_an_acquisition_time_that_differs_from_slice_to_slice(self, tmp_path):
+        for t in range(3):
+            files = slices(PLAIN, add=1000 * t)
+            for k, file in enumerate(files):
+                file.AcquisitionTime = f"{101112 + t * 3:06}.{k * 2 % 5}"
+            write(files, tmp_path)
+        self.check(tmp_path, "time")
+
+    def test_times_by_number_of_acquisition(self, tmp_path):
+        for t in range(3):
+            write(slices(PLAIN, add=1000 * t, AcquisitionNumber=t + 1), tmp_path)
+        self.check(tmp_path, "time")
+
+    def test_times_by_the_trigger(self, tmp_path):
+        for t in range(3):
+            write(slices(PLAIN, add=1000 * t, TriggerTime=str(t * 40)), tmp_path)
+        self.check(tmp_path, "time")
+
+    @pytest.mark.parametrize("slice_first", [True, False])
+    def test_times_by_nothing_but_the_number_of_the_image(self, slice_first, tmp_path):
+        for t in range(3):
+            files = slices(PLAIN, add=1000 * t)
+            for k, file in enumerate(files):
+                file.InstanceNumber = t * 5 + k + 1 if slice_first else k * 3 + t + 1
+            write(files, tmp_path)
+        self.check(tmp_path, "time")
+
+    def test_echoes(self, tmp_path):
+        for t in range(3):
+            files = slices(
+                PLAIN, add=1000 * t, class_uid=MRImageStorage, EchoTime=str(4.5 * (t + 1))
+            )
+            write(files, tmp_path)
+        self.check(tmp_path, "echo")
+
+    def test_b_values(self, tmp_path):
+        for t, b in enumerate([0, 500, 1000]):
+            files = slices(PLAIN, add=1000 * t, class_uid=MRImageStorage, DiffusionBValue=float(b))
+            write(files, tmp_path)
+        self.check(tmp_path, "b")
+
+    def test_magnitude_and_phase(self, tmp_path):
+        for t, kind in enumerate("MP"):
+            kinds = ["ORIGINAL", "PRIMARY", kind, "ND"]
+            write(slices(PLAIN, add=1000 * t, class_uid=MRImageStorage, ImageType=kinds), tmp_path)
+        volumes = volumes_of(tmp_path)
+        assert_ramp(volumes["magnitude"], PLAIN)
+        assert_ramp(volumes["phase"], PLAIN, add=1000)
+
+    def test_kinds_of_images_that_only_their_type_tells_apart(self, tmp_path):
+        for t, kind in enumerate(["WATER", "FAT", "IN_PHASE"]):
+            kinds = ["DERIVED", "PRIMARY", "DIXON", kind]
+            write(slices(PLAIN, add=1000 * t, class_uid=MRImageStorage, ImageType=kinds), tmp_path)
+        volumes = volumes_of(tmp_path)
+        assert len(volumes) == 3
+        for volume in volumes.values():
+            add = np.median(volume.array_CIJK[0] - value_at(places_of(volume)))
+            assert_ramp(volume, PLAIN, add=round(add / 1000) * 1000)
+
+    def test_a_time_that_lacks_a_slice_is_the_only_one_refused(self, tmp_path):
+        write(slices(PLAIN, TemporalPositionIdentifier=1), tmp_path)
+        write(slices(PLAIN, add=1000, at=[0, 1, 3, 4], TemporalPositionIdentifier=2), tmp_path)
+        first, second = sorted(stack.name for stack in find_series(tmp_path)[0].stacks)
+        assert_ramp(read_series(tmp_path, volume=first), PLAIN)
+        with refused("17.50 mm", "22.50 mm"):
+            read_series(tmp_path, volume=second)
+        with refused():
+            read_series(tmp_path, fourth_axis="channels")
+
+    @pytest.mark.parametrize("gone", [0, 2, 4])
+    def test_numbers_of_images_with_one_missing_mix_nothing(self, gone, tmp_path):
+        for t in range(2):
+            files = slices(PLAIN, add=1000 * t)
+            for k, file in enumerate(files):
+                file.InstanceNumber = t * 5 + k + 1
+            write([file for k, file in enumerate(files) if (t, k) != (1, gone)], tmp_path)
+        with refused("mm"):
+            read_series(tmp_path)
+
+    def test_volumes_on_different_grids_are_no_channels(self, tmp_path):
+        other = Geometry.along((0, 1, 0), (0, 0, -1))
+        write(slices(PLAIN) + slices(other), tmp_path)
+        with pytest.raises(MedSegError, match="grid"):
+            read_series(tmp_path, fourth_axis="channels")
+
+
+class TestOrderOfTimes:
+    @pytest.mark.parametrize("each", [True, False])
+    def test_midnight_does_not_mix_times(self, each, tmp_path):
+        for t in range(2):
+            files = slices(PLAIN, add=1000 * t)
+            for k, file in enumerate(files):
+                second = t * 10 + (k - 12 if each else -5)
+                file.AcquisitionDate = "20200101" if second < 0 else "20200102"
+                file.AcquisitionTime = f"2359{60 + second}" if second < 0 else f"{second:06}"
+                file.InstanceNumber = t * 5 + k + 1
+            write(files, tmp_path)
+        volumes = volumes_of(tmp_path)
+        assert len(volumes) == 2
+        for t, name in enumerate(sorted(volumes)):
+            assert_ramp(volumes[name], PLAIN, add=1000 * t)
+
+    def test_numbers_of_images_that_contradict_the_times_are_refused(self, tmp_path):
+        for t in range(2):
+            files = slices(PLAIN, add=1000 * t)
+            for k, file in enumerate(files):
+                file.InstanceNumber = t * 5 + k + 1
+                file.AcquisitionTime = f"1011{20 + k * 2 + (t if k < 3 else 1 - t):02}"
+            write(files, tmp_path)
+        assert len(find_series(tmp_path)[0].stacks) == 1
+        with refused("15.00 mm"):
+            read_series(tmp_path)
+
+    def test_directions_of_diffusion_at_one_b_value(self, tmp_path):
+        for t, (b, direction) in enumerate([(0, None), (1000, [1, 0, 0]), (1000, [0, 1, 0])]):
+            files = slices(PLAIN, add=1000 * t, class_uid=MRImageStorage, DiffusionBValue=float(b))
+            for file in files:
+                if direction:
+                    file.DiffusionGradientOrientation = [float(x) for x in direction]
+                file.InstanceNumber += 5 * t
+            write(files, tmp_path)
+        volumes = volumes_of(tmp_path)
+        assert len(volumes) == 3
+        found = set()
+        for volume in volumes.values():
+            add = float(np.median(volume.array_CIJK[0] - value_at(places_of(volume))))
+            assert_ramp(volume, PLAIN, add=round(add / 1000) * 1000)
+            found.add(round(add / 1000))
+        assert found == {0, 1, 2}
+
+    def test_a_time_index_that_counts_slices_makes_no_volumes_of_one_slice(self, tmp_path):
+        files = slices(PLAIN)
+        for k, file in enumerate(files):
+            file.TemporalPositionIdentifier = k + 1
+        write(files, tmp_path)
+        assert_ramp_or_refused(tmp_path, PLAIN, "volumes")
+
+    @pytest.mark.parametrize("key", ["EchoTime", "DiffusionBValue"])
+    def test_small_differences_from_slice_to_slice_are_no_volumes(self, key, tmp_path):
+        files = slices(PLAIN, class_uid=MRImageStorage)
+        for k, file in enumerate(files):
+            setattr(file, key, 4.5 + 0.01 * k)
+        write(files, tmp_path)
+        assert_ramp(read_series(tmp_path), PLAIN)
