@@ -10,10 +10,12 @@ import pytest
 import typer
 import yaml
 
+import medseg3d
 from medseg3d.cli import app
 from medseg3d.config.load import parse_section
 from medseg3d.config.run import RunConfig
 from medseg3d.io.files import read_volume, write_volume
+from medseg3d.labels import LabelScheme
 from medseg3d.nets.bundle import Bundle, save_bundle
 from medseg3d.volume import Volume
 
@@ -54,7 +56,7 @@ def test_the_python_shown_runs(
         image = rng.normal(100, 20, size=(1, 20, 24, 9)).astype(np.int16)
         write_volume(Volume(image, np.diag([-1.0, -1, 2, 1])), f"{name}.nii.gz")
     save_bundle(build_bundle("t1", "t2"), "model.safetensors")
-    segment, score = blocks("python")
+    segment, _, score = blocks("python")
     place = {"print": lambda *_: None}
 
     exec(segment, place)
@@ -62,3 +64,26 @@ def test_the_python_shown_runs(
     assert read_volume("labels.nii.gz").shape_IJK == (20, 24, 9)
     reference = Volume(np.ones((1, 4, 4, 4), np.uint8), np.eye(4))
     exec(score, place | {"predicted": reference, "reference": reference})
+
+
+def test_the_python_shown_for_dicom_runs(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("study").mkdir()
+    Path("study/ct").symlink_to(shared_data / "dicom/ct_liver_with_seg/dicom")
+    _, dicom, _ = blocks("python")
+    grid = read_volume("study/ct").grid
+    labels = np.zeros((1, *grid.shape_IJK), np.uint8)
+    labels[0, 100:200, 100:200, 1] = 1
+    scheme = LabelScheme.model_validate({"values": {1: "liver"}, "codes": {"liver": "liver"}})
+    place = {
+        "medseg3d": medseg3d,
+        "print": lambda *_: None,
+        "label_map": Volume(labels, grid.affine),
+        "scheme": scheme,
+    }
+
+    exec(dicom, place)
+
+    np.testing.assert_array_equal(place["masks"].array_CIJK, labels > 0)
