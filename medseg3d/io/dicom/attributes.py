@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
 from pydicom.uid import UID
 
 from medseg3d.errors import FormatError
@@ -32,11 +33,18 @@ GROUPS: Final = (
     "CardiacSynchronizationSequence",
     "MREchoSequence",
     "MRDiffusionSequence",
+    "DiffusionGradientDirectionSequence",
     "MRImageFrameTypeSequence",
     "CTImageFrameTypeSequence",
     "PETFrameTypeSequence",
 )
 """Functional groups of enhanced files whose attributes are looked at."""
+
+PLACES: Final = {
+    tag_for_keyword(name)
+    for name in ("ImagePositionPatient", "InStackPositionNumber", "SliceLocation")
+}
+"""Tags that tell a frame's place, where they index a dimension."""
 
 COMPONENTS: Final = {
     "P": "phase", "PHASE": "phase", "PHASE MAP": "phase",
@@ -78,6 +86,7 @@ def _groups(item: Dataset) -> Iterator[Dataset]:
     for name in GROUPS:
         if found := item.get(name):
             yield found[0]
+            yield from _groups(found[0])
 
 
 def _find(layers: Sequence[Dataset], *names: str) -> Any:
@@ -156,6 +165,17 @@ def _plane(layers: list[Dataset]) -> tuple[Plane | None, str | None]:
     return Plane((-x, -y, z), triple(along_i), triple(along_j)), None
 
 
+def _index(layers: list[Dataset]) -> tuple[int, ...] | None:
+    """Give an enhanced frame's index along each dimension of the file that is not its place."""
+    values = _find(layers, "DimensionIndexValues")
+    dimensions = layers[-1].get("DimensionIndexSequence") or ()
+    if values is None or len(dimensions) != len(np.atleast_1d(values)):
+        return None
+    pointers = [int(dimension.DimensionIndexPointer) for dimension in dimensions]
+    pairs = zip(pointers, np.atleast_1d(values).tolist(), strict=True)
+    return tuple(int(value) for pointer, value in pairs if pointer not in PLACES)
+
+
 def _thickness_mm(layers: Sequence[Dataset]) -> float | None:
     said = (_number(layers, name) for name in ("SpacingBetweenSlices", "SliceThickness"))
     return next((length for length in said if length and 0 < length < LONGEST_MM), None)
@@ -207,14 +227,15 @@ def _order(layers: list[Dataset], number: int) -> Traits:
     if acquired is None and header.get("AcquisitionTime"):
         acquired = f"{header.get('AcquisitionDate') or ''} {header.AcquisitionTime}"
     instance = header.get("InstanceNumber")
-    gradient = _find(layers, "DiffusionGradientOrientation")
+    gradient, b = _find(layers, "DiffusionGradientOrientation"), _number(layers, "DiffusionBValue")
     return {
         "echo": _number(layers, "EffectiveEchoTime", "EchoTime"),
-        "b": _number(layers, "DiffusionBValue"),
+        "b": b,
         "type": "\\".join(map(str, _find(layers, "FrameType", "ImageType") or [])) or None,
         "acquisition": _number(layers, "FrameAcquisitionNumber", "AcquisitionNumber"),
         "acquired": None if acquired is None else str(acquired),
         "trigger": _number(layers, "NominalCardiacTriggerDelayTime", "TriggerTime"),
-        "gradient": None if gradient is None else tuple(float(x) for x in gradient),
+        "gradient": None if b is None else (b, *(float(x) for x in gradient or ())),
+        "index": _index(layers),
         "instance": None if instance is None else (int(instance), number),
     }

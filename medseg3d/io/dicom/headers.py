@@ -110,10 +110,11 @@ def is_dicom(file: DicomFile) -> bool:
             nothing and has no suffix that says what it is.
     """
     with file.open() as stream:
-        head = stream.read(PREAMBLE + 16)
+        head = stream.read(300)
     if head[PREAMBLE : PREAMBLE + 4] == b"DICM" or _begins_like_dataset(head):
         return True
-    if file.name.lower().endswith(NAMED_LIKE_DICOM) or _begins_like_dataset(head[PREAMBLE + 4 :]):
+    built_like_dicom = b"DICM" in head or _begins_like_dataset(head[PREAMBLE + 4 :])
+    if built_like_dicom or file.name.lower().endswith(NAMED_LIKE_DICOM):
         raise FormatError(f"'{file.name}' is named or built like DICOM, but is empty or damaged")
     if not any(head[:PREAMBLE]) and not re.search(r"\.\D", file.name):
         raise FormatError(f"'{file.name}' is empty, or DICOM cut off or damaged in its beginning")

@@ -171,6 +171,8 @@ class _Finding:
     """Each with the UID of its SOP instance."""
     frames: list[Frame] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    imageless: list[str] = field(default_factory=list)
+    """Names of files without pixels."""
     copies: int = 0
 
     def series(self, uid: str) -> Series:
@@ -183,6 +185,8 @@ class _Finding:
             f"{frame.name} {frame.fault}" for frame in unplaced if frame.class_uid in placed
         ]:
             self.faults.append(listed(doubtful))
+        if self.frames and self.imageless:
+            self.faults.append(f"{listed(self.imageless)}: no image, where others are")
         if len(self.owners) > 1:
             self.faults.append("its files come from different patients or studies")
         return Series(
@@ -224,6 +228,8 @@ def _sort_in(file: DicomFile, findings: dict[str, _Finding]) -> None:
     finding.owners.add(owner)
     same = [other for other, known in finding.files.items() if known == image_uid]
     finding.files[file] = image_uid
+    if not frames:
+        finding.imageless.append(f"'{file.name}'")
     if not same:
         finding.frames += frames
     elif _content(same[0]) == _content(file):

@@ -20,6 +20,7 @@ VALUED: Final = {
     "echo": "echo",
     "b": "b",
     "type": "type",
+    "index": "time",
     "acquisition": "time",
     "acquired": "time",
     "trigger": "time",
@@ -121,10 +122,21 @@ def _by_order(frames: Sequence[Frame]) -> Groups:
             return dict(zip(_ranks(word, len(found)), found, strict=True))
     ranks = {key: _ranked([frame.order[key] for frame in frames], ids) for key in RANKED}
     said = [key for key in ranks if None not in ranks[key]]
-    if said and all(ranks[key] == ranks[said[0]] for key in said):  # else they contradict
-        found = _volumes(frames, ids, ranks[said[0]])
-        return dict(zip(_ranks(RANKED[said[0]], len(found)), found, strict=True)) or whole
-    return whole
+    if not said or any(ranks[key] != ranks[said[0]] for key in said):
+        return whole
+    found = _volumes(frames, ids, ranks[said[0]])
+    if any(_contradicts(found, key) for key in VALUED):
+        return whole
+    return dict(zip(_ranks(RANKED[said[0]], len(found)), found, strict=True)) or whole
+
+
+def _contradicts(volumes: Sequence[Sequence[Frame]], key: str) -> bool:
+    """Tell whether volumes mix what so few values are said of that each should have one.
+
+    A time of acquisition may well differ from slice to slice.
+    """
+    values = [{frame.order[key] for frame in volume} for volume in volumes]
+    return len(set().union(*values)) <= len(volumes) and any(len(one) > 1 for one in values)
 
 
 def _volumes(

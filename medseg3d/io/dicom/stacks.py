@@ -161,7 +161,8 @@ class Stack:
 
     def _doubled(self) -> list[str]:
         ids = place_ids(self.frames)
-        return [self.said(k) for k in range(1, len(ids)) if ids[k] == ids[k - 1]]
+        pairs = [(k - 1, k) for k in range(1, len(ids)) if ids[k] == ids[k - 1]]
+        return [f"{self.said(k)} with '{self.frames[other].name}'" for other, k in pairs]
 
     def _beside(self) -> list[str]:
         """Name the slices that lie beside the line from the first to the last."""

@@ -77,6 +77,15 @@ class TestHeaders:
         with refused(*words, paths[k].name, kind=FormatError):
             read_series(tmp_path)
 
+    @pytest.mark.parametrize("k", [0, 2, 4])
+    def test_a_file_of_the_series_that_seems_to_hold_no_image_is_not_left_out(self, k, tmp_path):
+        files = slices(PLAIN)
+        files[k].SOPClassUID = "1.2.840.10008.5.1.4.1.1.9999"
+        del files[k].Rows
+        paths = write(files, tmp_path)
+        with refused(paths[k].name, kind=FormatError):
+            read_series(tmp_path)
+
     def test_a_table_of_values_is_refused(self, tmp_path):
         table = item(LUTDescriptor=[4096, 0, 16], ModalityLUTType="HU", LUTData=b"\0" * 8192)
         files = slices(stored=Stored(16, 12, signed=False))
@@ -161,6 +170,11 @@ class TestDamage:
         paths = write(slices(PLAIN), tmp_path, suffix=suffix)
         content = paths[4].read_bytes()
         paths[4].write_bytes(content[:128] + b"D_CM" + content[132:])
+        assert_ramp_or_refused(tmp_path, PLAIN, paths[4].name)
+
+    def test_a_beginning_with_some_bytes_too_many_is_not_passed_over(self, tmp_path):
+        paths = write(slices(PLAIN), tmp_path, suffix="")
+        paths[4].write_bytes(bytes(40) + b"\xd8\x39" + paths[4].read_bytes()[40:])
         assert_ramp_or_refused(tmp_path, PLAIN, paths[4].name)
 
     def test_a_name_of_a_character_set_nobody_knows_does_not_matter(self, tmp_path):
