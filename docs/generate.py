@@ -23,7 +23,7 @@ from medseg3d.evaluate.protocols import DilatedLesions, MatchedInstances, Protoc
 from medseg3d.evaluate.schemes import SCHEMES, Scheme
 from medseg3d.evaluate.score import score_case
 from medseg3d.evaluate.surface import HAUSDORFF, NSD, hausdorff_mm, normalized_surface_dice
-from medseg3d.info import measure_cost
+from medseg3d.nets.cost import measure_cost
 from medseg3d.nets.levels import plan_heads, plan_levels, plan_nodes
 from medseg3d.nets.presets import NETS
 from medseg3d.terms import Code

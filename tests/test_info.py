@@ -3,7 +3,8 @@
 import pytest
 
 from medseg3d.config.network import MonaiConfig, ResUNetConfig, UNetConfig, UNetPlusPlusConfig
-from medseg3d.info import describe, measure_cost
+from medseg3d.info import describe
+from medseg3d.nets.cost import measure_cost
 from medseg3d.nets.presets import NETS
 
 SMALL = UNetConfig(channels=(4, 6), encoder_blocks=1, decoder_blocks=1, norm="none")

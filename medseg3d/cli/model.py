@@ -81,6 +81,8 @@ def predict(
             done.append(case)
             if case.reason:
                 say_error(f"case '{case.id}': {case.reason}")
+            elif case.path is None:
+                say(f"case '{case.id}': nothing was found, so there is no file")
     failed = [case for case in done if case.reason]
     if json:
         print_json(done)

@@ -32,6 +32,8 @@ class PreprocessConfig(Section):
     """Per channel: mean 0 and deviation 1 over all voxels, or over those that are not 0."""
     nonfinite: Literal["refuse", "zero"] = "refuse"
     """What to do with images that hold NaN or infinity: an error, or 0 in their place."""
+    volume: str | None = None
+    """Which volume of DICOM series that hold several, such as `time-1`; null takes the only one."""
     tilt: Literal["refuse", "correct"] = "refuse"
     """What to do with DICOM of a tilted gantry: an error, or resampling at right angles."""
     gaps: Literal["refuse", "resample"] = "refuse"

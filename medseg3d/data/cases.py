@@ -129,7 +129,13 @@ def read_images(paths: Sequence[Path], config: PreprocessConfig) -> Volume:
     Raises:
         FormatError, GridError: as `read_volume`.
     """
-    return read_volume(paths, nonfinite=config.nonfinite, tilt=config.tilt, gaps=config.gaps)
+    return read_volume(
+        paths,
+        nonfinite=config.nonfinite,
+        volume=config.volume,
+        tilt=config.tilt,
+        gaps=config.gaps,
+    )
 
 
 def volume_stem(path: Path) -> str:

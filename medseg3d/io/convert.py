@@ -4,16 +4,19 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Final
+
+import numpy as np
 
 from medseg3d import __version__
 from medseg3d.errors import ConfigError, MedSegError
 from medseg3d.io.atomic import prepare_folder, write_atomically
-from medseg3d.io.dicom.read import read_series, read_stack, require_known
+from medseg3d.io.dicom.read import read_series, read_stacks
 from medseg3d.io.dicom.series import Series, find_series, read_headers, require_sound
 from medseg3d.io.dicom.stacks import Stack
-from medseg3d.io.files import Gaps, Tilt
+from medseg3d.io.files import Gaps, Tilt, require_known
 from medseg3d.io.nifti import write_nifti
 from medseg3d.volume import Volume
 
@@ -61,6 +64,8 @@ class _Job:
     stack: Stack | None
     """None for all volumes of the series as one file of four axes."""
     target: Path
+    study: int
+    """Which study it is of, from 1 in the order of their UIDs."""
 
 
 def convert_series(
@@ -87,7 +92,8 @@ def convert_series(
             not `overwrite`.
         FormatError: as `find_series`.
     """
-    require_known(tilt=tilt, gaps=gaps)
+    require_known("tilt", tilt, Tilt)
+    require_known("gaps", gaps, Gaps)
     if unknown := {*re.findall(FIELD, names)} - {*FIELDS}:
         raise ConfigError(
             f"names '{names}' has the field {', '.join(sorted(unknown))}; known are "
@@ -110,13 +116,16 @@ def convert_series(
 
 
 def _jobs(every: Sequence[Series], out: Path, names: str, channels: bool) -> Iterator[_Job]:
-    taken: dict[str, int] = {}
+    taken: set[str] = set()
+    studies = [*dict.fromkeys(series.study_uid for series in every)]
     for series in every:
         whole = channels and len(series.stacks) > 1
         for stack in (None,) if whole else series.stacks:
             name = _name(series, stack or series.stacks[0], names, whole)
-            taken[name] = count = taken.get(name, 0) + 1
-            yield _Job(series, stack, out / f"{name}{f'_{count}' if count > 1 else ''}.nii.gz")
+            numbered = (f"{name}_{n}" for n in count(2))
+            free = next(one for one in chain([name], numbered) if one.lower() not in taken)
+            taken.add(free.lower())  # some disks take A and a for one
+            yield _Job(series, stack, out / f"{free}.nii.gz", studies.index(series.study_uid) + 1)
 
 
 def _name(series: Series, stack: Stack, names: str, whole: bool) -> str:
@@ -143,7 +152,7 @@ def _convert(job: _Job, tilt: Tilt, gaps: Gaps) -> Converted:
     try:
         if stack:
             require_sound(series)
-            volume = read_stack(stack, tilt=tilt, gaps=gaps)
+            [volume] = read_stacks([stack], tilt=tilt, gaps=gaps)
         else:
             volume = read_series(series, fourth_axis="channels", tilt=tilt, gaps=gaps)
         write_nifti(volume, job.target)
@@ -157,17 +166,19 @@ def _account(job: _Job, volume: Volume, tilt: Tilt, gaps: Gaps) -> str:
     """Say where a volume comes from, what was done to it, and where it lies."""
     stacks = [job.stack] if job.stack else [*job.series.stacks]
     tilted, uneven = any(s.tilted for s in stacks), any([*s.gaps()] for s in stacks)
+    steps = np.diff(stacks[0].positions_mm)
     done = {
         "gantry tilt": f"{stacks[0].tilt_degrees:.3f} degrees: {tilt}" if tilted else None,
-        "uneven slices": gaps if uneven else None,
+        "uneven slices": f"{steps.min():.3f} to {steps.max():.3f} mm: {gaps}" if uneven else None,
     }
     account = {
         "medseg3d": __version__,
+        "study": job.study,
         "modality": job.series.modality,
         "series_number": job.series.number,
         "volumes": [stack.name for stack in stacks],
         "slices": [len(stack.frames) for stack in stacks],
-        "remarks": [*job.series.remarks, *(said for stack in stacks for said in stack.remarks())],
+        "remarks": [*(said for stack in stacks for said in stack.oddities())],
         "done": {what: how for what, how in done.items() if how},
         "shape": volume.shape_IJK,
         "channels": volume.num_channels,

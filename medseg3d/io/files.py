@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal, TypeAlias, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 
@@ -49,8 +49,8 @@ Tilt: TypeAlias = Literal["refuse", "correct", "keep"]
 Gaps: TypeAlias = Literal["refuse", "resample"]
 """What to do with DICOM slices that are not evenly spaced."""
 
-DICOM_SUFFIXES: Final = (".dcm", ".zip")
-"""Suffixes of files that are read as DICOM; what lies in folders needs none."""
+DICOM_SUFFIXES: Final = (".dcm", ".dicom", ".ima")
+"""Suffixes that promise DICOM; most files of hospitals have none."""
 
 MOST_LOOKED_AT: Final = 16
 """Files of a folder in which the mark of DICOM is looked for."""
@@ -63,6 +63,7 @@ def read_volume(
     *,
     nonfinite: Nonfinite = "refuse",
     fourth_axis: FourthAxis = "refuse",
+    volume: str | None = None,
     tilt: Tilt = "refuse",
     gaps: Gaps = "refuse",
 ) -> Volume:
@@ -70,8 +71,8 @@ def read_volume(
 
     NaN and infinity are refused, replaced by 0 (one WARNING with their number), or kept. A file of
     four axes is refused, or its last axis is taken for channels. Channels of different dtypes
-    take the smallest that holds them all. DICOM is a folder, a `.zip` of it, or a `.dcm`, with one
-    series of images in it; `tilt` and `gaps` are as in `read_series`.
+    take the smallest that holds them all. DICOM is a folder, a `.zip` of it, or a file, with one
+    series of images in it; `volume`, `tilt` and `gaps` are as in `read_series`.
 
     Raises:
         FormatError: a file is missing, damaged, of an unknown kind, or holds what is refused.
@@ -82,14 +83,19 @@ def read_volume(
     paths = [Path(p) for p in ([source] if isinstance(source, str | Path) else source)]
     if not paths:
         raise ConfigError("no file to read a volume from; name at least one")
+    choices = {"nonfinite": Nonfinite, "fourth_axis": FourthAxis, "tilt": Tilt, "gaps": Gaps}
+    for value, (name, choice) in zip(
+        (nonfinite, fourth_axis, tilt, gaps), choices.items(), strict=True
+    ):
+        require_known(name, value, choice)
     volumes = [
-        _read_dicom(path, fourth_axis, tilt, gaps)
+        _read_dicom(path, fourth_axis, volume, tilt, gaps)
         if is_dicom_source(path)
         else _read_file(path, nonfinite, fourth_axis)
         for path in paths
     ]
     require_one_grid([volume.grid for volume in volumes], [str(path) for path in paths])
-    return volumes[0] if len(volumes) == 1 else _stacked(volumes)
+    return volumes[0] if len(volumes) == 1 else stack_channels(volumes)
 
 
 def read_label_map(path: str | Path, scheme: LabelScheme | None = None) -> Volume:
@@ -121,7 +127,7 @@ def write_volume(volume: Volume, path: str | Path, *, like: str | Path | None = 
             has no such dtype.
     """
     path = Path(path)
-    write = _by_suffix(WRITERS, path)
+    write = _by_suffix(WRITERS, path, "written")
     if like is None:
         write(volume, path)
     elif write is write_nifti and _by_suffix(READERS, Path(like)) is read_nifti:
@@ -132,33 +138,51 @@ def write_volume(volume: Volume, path: str | Path, *, like: str | Path | None = 
         write(Volume(volume.array_CIJK, source.affine), path)
 
 
+def require_known(name: str, value: str, choice: object) -> None:
+    """Check that a knob has one of the values of a Literal.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if value not in get_args(choice):
+        raise ConfigError(f"{name} '{value}' is none of {', '.join(get_args(choice))}")
+
+
 def is_dicom_source(path: Path) -> bool:
-    """Tell whether a path is read as DICOM: a folder, a `.zip`, or a `.dcm`."""
-    return path.is_dir() or path.name.lower().endswith(DICOM_SUFFIXES)
+    """Tell whether a path is read as DICOM: a folder, by its suffix, or by its mark."""
+    if path.is_dir() or path.name.lower().endswith((*DICOM_SUFFIXES, ".zip")):
+        return True
+    return not path.name.lower().endswith(tuple(READERS)) and path.is_file() and _is_marked(path)
 
 
 def holds_dicom(folder: Path) -> bool:
     """Look whether a folder, or one below it, has a file with the mark of DICOM."""
-    for root, _, names in os.walk(folder):
-        for name in sorted(names)[:MOST_LOOKED_AT]:
-            with Path(root, name).open("rb") as stream:
-                if stream.read(132)[128:] == b"DICM":
-                    return True
+    for root, _, names in os.walk(folder, followlinks=True):
+        for path in (Path(root, name) for name in sorted(names)[:MOST_LOOKED_AT]):
+            if path.is_file() and (path.suffix.lower() == ".zip" or _is_marked(path)):
+                return True
     return False
 
 
-def _read_dicom(path: Path, fourth_axis: FourthAxis, tilt: Tilt, gaps: Gaps) -> Volume:
+def _is_marked(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
+def _read_dicom(
+    path: Path, fourth_axis: FourthAxis, volume: str | None, tilt: Tilt, gaps: Gaps
+) -> Volume:
     from medseg3d.io.dicom.read import read_series  # noqa: PLC0415 # needs an extra
 
-    return read_series(path, fourth_axis=fourth_axis, tilt=tilt, gaps=gaps)
+    return read_series(path, volume=volume, fourth_axis=fourth_axis, tilt=tilt, gaps=gaps)
 
 
-def _by_suffix(table: Mapping[str, Entry], path: Path) -> Entry:
+def _by_suffix(table: Mapping[str, Entry], path: Path, done: str = "read") -> Entry:
     for suffix, entry in table.items():
         if path.name.lower().endswith(suffix):
             return entry
     raise FormatError(
-        f"'{path}' is of no known kind; known are {', '.join(table)}. Convert it first."
+        f"'{path}' is of no kind that is {done}; those are {', '.join(table)}. Convert it first."
     )
 
 
@@ -189,8 +213,11 @@ def _finite(volume: Volume, path: Path, nonfinite: str) -> Volume:
     return Volume(np.where(finite, volume.array_CIJK, 0), volume.affine)
 
 
-def _stacked(volumes: Sequence[Volume]) -> Volume:
-    """Join channels, each in the order of its file (`np.concatenate` would interleave them)."""
+def stack_channels(volumes: Sequence[Volume]) -> Volume:
+    """Join the channels of volumes on one grid, each in the order of its file.
+
+    `np.concatenate` would interleave them in memory.
+    """
     channels = [channel for volume in volumes for channel in volume.array_CIJK]
     shape_CKJI = (len(channels), *volumes[0].shape_IJK[::-1])
     stacked = np.empty(shape_CKJI, dtype=np.result_type(*channels)).transpose(0, 3, 2, 1)

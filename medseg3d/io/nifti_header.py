@@ -52,6 +52,8 @@ def read_header(stream: BufferedIOBase, *, paired: bool = False) -> Nifti1Header
         if len(block) < size:
             break
         header = HEADERS[size](block, code, check=False)
+        if header["pixdim"][0] == 0:
+            header["pixdim"][0] = 1  # nifti1.h: should not occur, and means 1
         if header["magic"].item() == (header.pair_magic if paired else header.single_magic):
             return header
         if paired and size == 348 and not header["magic"].item():

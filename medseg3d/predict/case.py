@@ -20,7 +20,7 @@ from medseg3d.errors import ConfigError
 from medseg3d.io.atomic import prepare_folder
 from medseg3d.labels import channels_to_values
 from medseg3d.nets.bundle import Bundle, load_bundle, reuse_weights
-from medseg3d.predict.output import AS_NIFTI, Output, plan_output, write_result
+from medseg3d.predict.output import AS_NIFTI, Output, plan_output, require_source, write_result
 from medseg3d.predict.sliding import Progress, predict_labels
 from medseg3d.preprocess.pipeline import preprocess_volume
 from medseg3d.volume import Volume
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 FREE: Final = (
     "images.", "labels.codes.", "labels.colors.", "network.depth=", "predict.",
     "preprocess.nonfinite=",
+    "preprocess.volume=",
     "preprocess.tilt=",
     "preprocess.gaps=",
 )  # fmt: skip
@@ -38,7 +39,10 @@ FREE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class PredictedCase:
-    """What became of one case: the file that was written, or why there is none."""
+    """What became of one case: the file that was written, or why there is none.
+
+    Neither, where nothing was found and the format has no way to say so (DICOM).
+    """
 
     id: str
     path: Path | None
@@ -121,8 +125,8 @@ def predict_cases(
 ) -> Iterator[PredictedCase]:
     """Segment cases one after the other into `out`, a file a case; a failing case stops no other.
 
-    The files are as `write_result` writes them. `on_tiles` gives, for a
-    case that starts, what is called as its tiles are done.
+    The files are as `write_result` writes them. `on_tiles` gives, for a case that starts, what is
+    called as its tiles are done.
 
     Raises:
         ConfigError: `out` cannot be written to, holds a result already and not `overwrite`, or
@@ -138,19 +142,20 @@ def predict_cases(
     prepare_folder(out, keep=[] if overwrite else targets.values())
     for case in cases:
         start = perf_counter()
-        reason = None
+        reason, written = None, False
         targets[case.id].unlink(missing_ok=True)  # what lay there is no result of this run
         try:
             progress = on_tiles(case) if on_tiles else None
             images = [case.images[channel] for channel in bundle.recipe.images]
+            require_source(images[0], output)
             label_map = predict_case(bundle, images, progress=progress)
-            write_result(
+            written = write_result(
                 label_map, targets[case.id], image=images[0], recipe=bundle.recipe, output=output
             )
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             log.debug("case '%s'", case.id, exc_info=True)
-        path = targets[case.id] if reason is None else None
+        path = targets[case.id] if written else None
         yield PredictedCase(case.id, path, reason, perf_counter() - start)
 
 

@@ -56,26 +56,36 @@ def plan_output(format_name: str, model: Path, recipe: Recipe) -> Output:
         return Output("dicom-seg", hashlib.file_digest(stream, "sha256").hexdigest())
 
 
-def write_result(
-    label_map: Volume, path: Path, *, image: Path, recipe: Recipe, output: Output
-) -> None:
-    """Write a label map; `image` is the case's first channel.
-
-    NIfTI takes its very place in the world from the image, DICOM refers to it and lies on its
-    slices, also where it was read with tilt or gaps resampled.
+def require_source(image: Path, output: Output) -> None:
+    """Check that a result can belong to an image, before anything is computed.
 
     Raises:
-        ConfigError: DICOM is asked for and the image is none, or the file cannot be written.
-        LabelError: the label map is empty, which DICOM SEG cannot say.
+        ConfigError: DICOM is asked for and the image is none.
     """
-    if output.format == "nifti":
-        write_volume(label_map, path, like=None if is_dicom_source(image) else image)
-        return
-    if not is_dicom_source(image):
+    if output.format != "nifti" and not is_dicom_source(image):
         raise ConfigError(
             f"{output.format} belongs to the DICOM it is made from, and '{image.name}' is none; "
             "take --output-format nifti"
         )
+
+
+def write_result(
+    label_map: Volume, path: Path, *, image: Path, recipe: Recipe, output: Output
+) -> bool:
+    """Write a label map; `image` is the case's first channel. False where there is no file.
+
+    NIfTI takes its very place in the world from the image, DICOM refers to it and lies on its
+    slices, also where it was read with tilt or gaps resampled. DICOM cannot say that nothing was
+    found: an empty label map gives no file.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    if output.format == "nifti":
+        write_volume(label_map, path, like=None if is_dicom_source(image) else image)
+        return True
+    if not label_map.array_CIJK.any():
+        return False
     resample = recipe.preprocess.tilt == "correct" or recipe.preprocess.gaps == "resample"
     if output.format == "dicom-seg":
         from medseg3d.io.dicom.seg import Algorithm, write_dicom_seg  # noqa: PLC0415 # an extra
@@ -85,10 +95,19 @@ def write_result(
             path,
             series=image,
             scheme=recipe.labels,
+            volume=recipe.preprocess.volume,
             algorithm=Algorithm(model=output.model),
             resample=resample,
         )
-        return
+        return True
     from medseg3d.io.dicom.rtstruct import write_rtstruct  # noqa: PLC0415 # an extra
 
-    write_rtstruct(label_map, path, series=image, scheme=recipe.labels, resample=resample)
+    write_rtstruct(
+        label_map,
+        path,
+        series=image,
+        scheme=recipe.labels,
+        volume=recipe.preprocess.volume,
+        resample=resample,
+    )
+    return True

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from pydicom import dcmread
 
 from medseg3d.data.cases import Case
 from medseg3d.data.inputs import find_inputs
@@ -112,19 +113,31 @@ class TestDicom:
 
     CT: ClassVar = {"ct": "{case}.nii.gz"}
 
+    def copy_as_another_series(self, source: Path, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        for path in source.iterdir():
+            image = dcmread(path)
+            for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+                setattr(image, keyword, f"{image[keyword].value}.{folder.parent.name[1:]}")
+            image.save_as(folder / path.name)
+
     def test_a_folder_of_a_series_is_a_case(self, shared_data: Path):
         folder = shared_data / "dicom/mr_mosaic_siemens/dicom"
         assert find_inputs([folder], self.CT) == [Case("dicom", {"ct": folder})]
 
     def test_every_folder_of_images_below_is_a_case(self, shared_data: Path, tmp_path: Path):
         source = shared_data / "dicom/ct_liver_with_seg"
-        for name in ("p1/ct", "p2/ct"):
-            (tmp_path / "in" / name).parent.mkdir(parents=True)
-            (tmp_path / "in" / name).symlink_to(source / "dicom", target_is_directory=True)
+        for name in ("p1", "p2", "p3"):
+            self.copy_as_another_series(source / "dicom", tmp_path / "in" / name / "ct")
         shutil.copytree(source / "seg", tmp_path / "in/p1/seg")  # no images
-        shutil.copytree(source / "dicom", tmp_path / "in/p3/ct")
         cases = find_inputs([tmp_path / "in"], self.CT)
-        assert [case.id for case in cases] == ["in_p3_ct"]  # links are not followed
+        assert [case.id for case in cases] == ["in_p1_ct", "in_p2_ct", "in_p3_ct"]
+
+    def test_a_series_in_several_folders_is_one_case(self, shared_data: Path, tmp_path: Path):
+        for n, path in enumerate(sorted((shared_data / "dicom/ct_plain_phantom/dicom").iterdir())):
+            (tmp_path / f"in/{n % 2}").mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, tmp_path / f"in/{n % 2}")
+        assert find_inputs([tmp_path / "in"], self.CT) == [Case("in", {"ct": tmp_path / "in"})]
 
     def test_a_network_of_more_channels_takes_one_folder_each(self, shared_data: Path):
         folders = [

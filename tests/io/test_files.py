@@ -80,7 +80,9 @@ def test_four_axes_are_refused_unless_they_are_said_to_be_channels(tmp_path):
 
 def test_unknown_kinds_folders_and_nothing_are_refused(tmp_path):
     (tmp_path / "scan.xyz").touch()
-    with pytest.raises(FormatError, match=r"scan\.xyz' is of no known kind; known are \.nii\.gz, "):
+    with pytest.raises(
+        FormatError, match=r"scan\.xyz' is of no kind that is read; those are \.nii\.gz, "
+    ):
         read_volume(tmp_path / "scan.xyz")
     with pytest.raises(FormatError, match="holds no DICOM; expected one series of images"):
         read_volume(tmp_path)
@@ -88,7 +90,7 @@ def test_unknown_kinds_folders_and_nothing_are_refused(tmp_path):
         read_volume(tmp_path / "missing.nii")
     with pytest.raises(ConfigError, match="no file to read a volume from; name at least one"):
         read_volume([])
-    with pytest.raises(FormatError, match="is of no known kind"):
+    with pytest.raises(FormatError, match="is of no kind that is written"):
         write_volume(ramp(1, 2, 3, 4), tmp_path / "result.xyz")
 
 

@@ -1,6 +1,6 @@
 """What a header says of its frames, classic or enhanced.
 
-DICOM speaks LPS; the flip to RAS+ stands here and in mosaic.py, and nowhere else in this room.
+DICOM speaks LPS: places and directions are turned to RAS+ here.
 """
 
 import math
@@ -13,9 +13,9 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.uid import UID
 
 from medseg3d.errors import FormatError
-from medseg3d.io.dicom.frames import Frame, Pixels, Plane, Traits, triple
+from medseg3d.io.dicom.frames import Frame, Pixels, Plane, Traits, lps, triple
 from medseg3d.io.dicom.headers import DicomFile
-from medseg3d.io.dicom.mosaic import cut_mosaic, is_mosaic
+from medseg3d.io.dicom.mosaic import cut_mosaic
 
 UNIT_TOLERANCE: Final = 1e-3
 """How far direction cosines may be from two perpendicular vectors of length 1."""
@@ -65,7 +65,7 @@ def frames_of(file: DicomFile, header: Dataset) -> list[Frame]:
             raise FormatError("is damaged: an image without rows or columns")
         return []
     frames = [_frame(file, header, number, layers) for number, layers in enumerate(_layers(header))]
-    return cut_mosaic(frames[0], header) if is_mosaic(header) else frames
+    return cut_mosaic(frames[0], header) if len(frames) == 1 else frames
 
 
 def _layers(header: Dataset) -> Iterator[list[Dataset]]:
@@ -137,10 +137,11 @@ def _frame(file: DicomFile, header: Dataset, number: int, layers: list[Dataset])
         shape_IJ=(int(header.Columns), int(header.Rows)),
         corner_IJ=(0, 0),
         plane=plane,
-        thickness_mm=_thickness_mm(layers),
+        spacing_mm=_length_mm(layers, "SpacingBetweenSlices"),
+        thickness_mm=_length_mm(layers, "SliceThickness"),
         pixels=pixels,
         traits=_traits(layers),
-        order=_order(layers, number),
+        order=_order(layers),
         fault=fault,
     )
 
@@ -153,7 +154,7 @@ def _plane(layers: list[Dataset]) -> tuple[Plane | None, str | None]:
     if corner is None or cosines is None or spacing is None:
         missing = "position" if corner is None else "orientation" if cosines is None else "spacing"
         return None, f"has no {missing} (of pixels in the patient)"
-    row, column = np.reshape(cosines, (2, 3)) * (-1, -1, 1)
+    row, column = lps(np.reshape(cosines, (2, 3)))
     products = row @ row - 1, column @ column - 1, row @ column
     if not np.abs(products).max() <= UNIT_TOLERANCE:
         return None, "has an orientation that is not two perpendicular directions"
@@ -161,8 +162,7 @@ def _plane(layers: list[Dataset]) -> tuple[Plane | None, str | None]:
         return None, f"has pixels of {spacing[1]:g} × {spacing[0]:g} mm at {corner} mm"
     along_i = row / np.linalg.norm(row) * spacing[1]
     along_j = column / np.linalg.norm(column) * spacing[0]
-    x, y, z = corner
-    return Plane((-x, -y, z), triple(along_i), triple(along_j)), None
+    return Plane(triple(lps(corner)), triple(along_i), triple(along_j)), None
 
 
 def _index(layers: list[Dataset]) -> tuple[int, ...] | None:
@@ -176,9 +176,10 @@ def _index(layers: list[Dataset]) -> tuple[int, ...] | None:
     return tuple(int(value) for pointer, value in pairs if pointer not in PLACES)
 
 
-def _thickness_mm(layers: Sequence[Dataset]) -> float | None:
-    said = (_number(layers, name) for name in ("SpacingBetweenSlices", "SliceThickness"))
-    return next((length for length in said if length and 0 < length < LONGEST_MM), None)
+def _length_mm(layers: Sequence[Dataset], name: str) -> float | None:
+    """Give a length, None where it is not said or impossible (some say -1)."""
+    length = _number(layers, name)
+    return length if length and 0 < length < LONGEST_MM else None
 
 
 def _possible(pixels: Pixels) -> bool:
@@ -199,6 +200,7 @@ def pixels_of(layers: Sequence[Dataset]) -> Pixels:
         high_bit=int(header.get("HighBit") or stored - 1),
         signed=bool(header.get("PixelRepresentation")),
         real="FloatPixelData" in header or "DoubleFloatPixelData" in header,
+        rescaled=slope is not None or intercept is not None,
         slope=1.0 if slope is None else slope,
         intercept=intercept or 0.0,
     )
@@ -212,7 +214,6 @@ def _traits(layers: list[Dataset]) -> Traits:
     return {
         "space": str(header.get("FrameOfReferenceUID") or ""),
         "kind": "localizer" if "LOCALIZER" in image_type else "",
-        "origin": "derived" if image_type[:1] == ["DERIVED"] else "",
         "component": parts[0] if parts else "",
         "display": "inverted" if header.get("PhotometricInterpretation") == "MONOCHROME1" else "",
         "stack": str(_find(layers, "StackID") or ""),
@@ -220,7 +221,7 @@ def _traits(layers: list[Dataset]) -> Traits:
     }
 
 
-def _order(layers: list[Dataset], number: int) -> Traits:
+def _order(layers: list[Dataset]) -> Traits:
     """Give what may tell repeated places apart, the surest first; None where nothing is said."""
     header = layers[-1]
     acquired = _find(layers, "FrameAcquisitionDateTime", "AcquisitionDateTime")
@@ -237,5 +238,8 @@ def _order(layers: list[Dataset], number: int) -> Traits:
         "trigger": _number(layers, "NominalCardiacTriggerDelayTime", "TriggerTime"),
         "gradient": None if b is None else (b, *(float(x) for x in gradient or ())),
         "index": _index(layers),
-        "instance": None if instance is None else (int(instance), number),
+        "kernel": str(header.get("ConvolutionKernel") or "") or None,
+        "flip": _number(layers, "FlipAngle"),
+        "inversion": _number(layers, "InversionTime"),
+        "instance": None if instance is None or len(layers) > 1 else int(instance),
     }

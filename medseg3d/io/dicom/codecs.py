@@ -58,8 +58,11 @@ def decompress(header: Dataset, data: bytes, syntax: UID) -> Shaped[np.ndarray, 
         raise FormatError(f"is compressed in a way that no codec here reads ({syntax})") from None
     if decoder.is_available and not (syntax == JPEGExtended12Bit and bare.BitsStored > 8):
         plane, _ = decoder.as_array(bare, index=0, raw=True)
-        return plane
-    return _decompress_by_itk(bare)
+    else:
+        plane = _decompress_by_itk(bare)
+    if syntax != RLELossless:
+        _require_range(plane, int(header.BitsStored))
+    return plane
 
 
 def _require_whole(data: bytes, shape: tuple[int, int], syntax: UID) -> None:
@@ -77,6 +80,14 @@ def _require_whole(data: bytes, shape: tuple[int, int], syntax: UID) -> None:
             f"is damaged: its compressed pixels are {coded} rows and columns, its header says "
             f"{shape}"
         )
+
+
+def _require_range(plane: Shaped[np.ndarray, "J I"], bits: int) -> None:
+    """See that no value needs more bits than are said to be stored."""
+    low, high = int(plane.min()), int(plane.max())
+    least, most = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if low < 0 else (0, 2**bits - 1)
+    if low < least or high > most:
+        raise FormatError(f"holds values from {low} to {high} and says it stores {bits} bits each")
 
 
 def _jpeg_shape(data: bytes) -> tuple[int, int] | None:
@@ -108,6 +119,8 @@ def _decompress_by_itk(bare: Dataset) -> Shaped[np.ndarray, "J I"]:
 
     syntax = bare.file_meta.TransferSyntaxUID
     bare.PhotometricInterpretation = "MONOCHROME2"  # MONOCHROME1 would come back inverted
+    if not bare.PixelRepresentation:  # else values of more bits than are said would be cut
+        bare.BitsStored, bare.HighBit = bare.BitsAllocated, bare.BitsAllocated - 1
     bare.SOPClassUID = bare.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     bare.SOPInstanceUID = bare.file_meta.MediaStorageSOPInstanceUID = UID("2.25.1")
     with TemporaryDirectory() as folder:

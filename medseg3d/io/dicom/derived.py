@@ -11,7 +11,7 @@ import re
 import uuid
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 from jaxtyping import Bool, Integer
@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from medseg3d import __version__
 from medseg3d.arrays import LabelMapIJK
-from medseg3d.errors import FormatError, GridError, LabelError, SeriesError
+from medseg3d.errors import ConfigError, FormatError, GridError, LabelError, SeriesError
 from medseg3d.io.dicom.frames import Frame, Plane
 from medseg3d.io.dicom.stacks import Stack
 from medseg3d.labels import LabelScheme, as_label_map, count_values, require_values
@@ -121,7 +121,14 @@ def find_segments(
 
     Raises:
         LabelError: the label map holds values foreign to the scheme, or none of the segments.
+        ConfigError: no such kind.
     """
+    if not isinstance(scheme, LabelScheme):
+        raise ConfigError(
+            f"a scheme is a LabelScheme, got {scheme!r}; ready-made ones are in medseg3d.SCHEMES"
+        )
+    if kind not in get_args(SegmentKind):
+        raise ConfigError(f"segments '{kind}' is none of {', '.join(get_args(SegmentKind))}")
     require_values(labels, scheme, source="the label map")
     values = {name: (value,) for value, name in sorted(scheme.values.items())}
     asked = values if kind == "values" else scheme.regions
@@ -150,7 +157,8 @@ def describe_source(derived: Dataset, header: Dataset) -> None:
                 f"has no {keyword}, which whatever is made from it must name. Export it again."
             )
     for keyword in PATIENT_AND_STUDY:
-        if keyword in header:
+        wrong_date = keyword.endswith("Date") and not _is_date(header.get(keyword))
+        if keyword in header and not wrong_date:
             derived.add(DataElement(header[keyword].tag, header[keyword].VR, header[keyword].value))
         elif keyword in MAY_BE_EMPTY:
             setattr(derived, keyword, None)
@@ -160,6 +168,10 @@ def describe_source(derived: Dataset, header: Dataset) -> None:
     derived.SpecificCharacterSet = "ISO_IR 192"
     derived.Manufacturer = derived.ManufacturerModelName = "medseg3d"
     derived.SoftwareVersions = __version__
+
+
+def _is_date(said: object) -> bool:
+    return bool(re.fullmatch(r"(\d{8})?", str(said or "")))
 
 
 def content_moment(header: Dataset) -> tuple[str, str]:
@@ -217,9 +229,13 @@ def _nearest(
     plane_to_mm[:3] = np.transpose(
         [plane.along_i_mm, plane.along_j_mm, plane.normal, plane.corner_mm]
     )
+    # an even grid may end a little before the last of uneven slices
+    beyond = np.pad(labels_IJK, ((0, 0), (0, 0), (1, 1)), mode="edge")
+    plane_to_index = np.linalg.solve(label_map.affine, plane_to_mm)
+    plane_to_index[2, 3] += 1
     plane_IJ1 = ndimage.affine_transform(
-        labels_IJK,
-        np.linalg.solve(label_map.affine, plane_to_mm),
+        beyond,
+        plane_to_index,
         output_shape=(*frame.shape_IJ, 1),
         order=0,
         mode="grid-constant",

@@ -4,7 +4,7 @@ A frame is a classic file, one of the frames of an enhanced one, or one tile of 
 """
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -42,6 +42,8 @@ class Pixels:
     signed: bool
     real: bool
     """Floating point numbers; the header then says nothing of stored bits."""
+    rescaled: bool
+    """Whether the header says slope and intercept, which are 1 and 0 else."""
     slope: float
     intercept: float
 
@@ -60,7 +62,10 @@ class Frame:
     corner_IJ: tuple[int, int]
     """First column and row within the file's frame; not 0 in a mosaic."""
     plane: Plane | None
+    spacing_mm: float | None
+    """What the header says of the distance between slices ..."""
     thickness_mm: float | None
+    """... and of their thickness, which may be more or less."""
     pixels: Pixels
     traits: Traits
     """What never differs within one volume."""
@@ -68,12 +73,19 @@ class Frame:
     """What may differ within one volume, and tells volumes apart that lie at one place."""
     fault: str | None
     """Why this is no slice of a volume."""
+    doubt: str | None = None
+    """Why it is none unless others of the series lie at other places."""
 
     @property
     def name(self) -> str:
         """Name for messages."""
         many = self.number or any(self.corner_IJ)
         return f"{self.file.name}, frame {self.number + 1}" if many else self.file.name
+
+
+def lps(vectors_ras: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Turn places or directions from RAS to LPS, or back."""
+    return np.multiply(vectors_ras, (-1, -1, 1))
 
 
 def triple(vector: np.ndarray) -> TripleFloat:

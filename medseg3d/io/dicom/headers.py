@@ -1,7 +1,7 @@
 """DICOM files, on disk or in a zip, and their headers, read within a budget.
 
 pydicom raises whatever a damaged file leads it to, and unpacks whatever it is told to; here both
-end in a FormatError. LPS coordinates are left as they are, see frames.py.
+end in a FormatError.
 """
 
 import logging
@@ -11,23 +11,22 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID, MediaStorageDirectoryStorage, SegmentationStorage
 
 from medseg3d.errors import FormatError
+from medseg3d.io.files import DICOM_SUFFIXES
 
 PREAMBLE: Final = 128
 """Bytes before the mark `DICM`."""
-
-NAMED_LIKE_DICOM: Final = (".dcm", ".dicom", ".ima")
-"""Suffixes that promise DICOM; most files of hospitals have none."""
 
 FLOAT_PIXELS: Final = {
     b"\xe0\x7f\x08\x00": "FloatPixelData",
@@ -62,8 +61,8 @@ class DicomFile:
 
     @property
     def folder(self) -> Path:
-        """Where it lies; an archive's folders are below the archive."""
-        return (self.path / self.member).parent
+        """Where it lies: for members the archive."""
+        return self.path if self.member else self.path.parent
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -72,34 +71,44 @@ class DicomFile:
         Raises:
             FormatError: it cannot be read, or unpacks to more than 1 GiB.
         """
-        try:
-            if not self.member:
-                with self.path.open("rb") as stream:
-                    yield stream
+        with guarded(self):
+            if self.member:
+                stream: BinaryIO = BytesIO(_unpacked(self, LARGEST_UNPACKED))
             else:
-                with zipfile.ZipFile(self.path) as archive:
-                    content = _unpacked(archive, self.member)
-                yield BytesIO(content)
-        except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-            raise FormatError(f"'{self.name}' cannot be read: {error}") from error
+                stream = self.path.open("rb")
+        with stream:
+            yield stream
+
+    def head(self, count: int) -> bytes:
+        """Read the first bytes; no more of an archive's member is unpacked.
+
+        Raises:
+            FormatError: it cannot be read.
+        """
+        with guarded(self):
+            if self.member:
+                return _unpacked(self, count)
+            with self.path.open("rb") as stream:
+                return stream.read(count)
 
 
 def find_files(source: Path) -> Iterator[DicomFile]:
     """Give every file of a folder and of the folders and zip archives in it, in order of name.
 
-    Hidden files are passed over. `source` may also be one file.
+    Links are followed, hidden files passed over. An archive that cannot be read is given as a file,
+    which `is_dicom` refuses. `source` may also be one file.
 
     Raises:
-        FormatError: no such file or folder, or an archive is damaged.
+        FormatError: no such file or folder.
     """
     if not source.exists():
         raise FormatError(f"'{source}': no such file or folder")
+    if source.name == "DICOMDIR":
+        source = source.parent
     paths = [source] if source.is_file() else sorted(_visible_files(source))
     for path in paths:
-        if path.suffix.lower() == ".zip":
-            yield from (DicomFile(path, member) for member in _members(path))
-        else:
-            yield DicomFile(path)
+        members = _members(path) if path.suffix.lower() == ".zip" else [""]
+        yield from (DicomFile(path, member) for member in members)
 
 
 def is_dicom(file: DicomFile) -> bool:
@@ -109,12 +118,13 @@ def is_dicom(file: DicomFile) -> bool:
         FormatError: the file is named or built like DICOM and does not begin so, or begins with
             nothing and has no suffix that says what it is.
     """
-    with file.open() as stream:
-        head = stream.read(300)
+    if not file.member and file.path.suffix.lower() == ".zip":
+        raise FormatError(f"'{file.name}' is no sound zip archive, or has a name in it twice")
+    head = file.head(300)
     if head[PREAMBLE : PREAMBLE + 4] == b"DICM" or _begins_like_dataset(head):
         return True
     built_like_dicom = b"DICM" in head or _begins_like_dataset(head[PREAMBLE + 4 :])
-    if built_like_dicom or file.name.lower().endswith(NAMED_LIKE_DICOM):
+    if built_like_dicom or file.name.lower().endswith(DICOM_SUFFIXES):
         raise FormatError(f"'{file.name}' is named or built like DICOM, but is empty or damaged")
     if not any(head[:PREAMBLE]) and not re.search(r"\.\D", file.name):
         raise FormatError(f"'{file.name}' is empty, or DICOM cut off or damaged in its beginning")
@@ -129,7 +139,7 @@ def read_header(file: DicomFile, *, pixels: bool = False) -> Dataset:
     """
     with file.open() as stream, guarded(file):
         head = stream.read(4096)
-        if DEFLATED in head:
+        if DEFLATED in head[: _end_of_meta(head)]:
             stream = BytesIO(_inflated(head + stream.read()))  # noqa: PLW2901
         stream.seek(0)
         header = dcmread(stream, stop_before_pixels=not pixels, force=True)
@@ -154,29 +164,32 @@ def is_segmentation(header: Dataset) -> bool:
 class _Quiet:
     """Keeps pydicom's warnings back while any thread is inside, and its log of them.
 
-    They quote the values of attributes. `warnings.catch_warnings` alone is for one thread.
+    They quote the values of attributes. `warnings.catch_warnings` is for one thread, and restores
+    what others have changed meanwhile.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._inside = 0
-        self._undo = ExitStack()
+        self._filter: Any = None
+        self._log = logging.getLogger("pydicom")
+        self._was_disabled = False
 
     def __enter__(self) -> None:
         with self._lock:
             self._inside += 1
             if self._inside == 1:
-                self._undo.enter_context(warnings.catch_warnings())
                 warnings.simplefilter("ignore")
-                log = logging.getLogger("pydicom")
-                self._undo.callback(setattr, log, "disabled", log.disabled)
-                log.disabled = True
+                self._filter = warnings.filters[0]
+                self._was_disabled, self._log.disabled = self._log.disabled, True
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
-                self._undo.close()
+                with suppress(ValueError):  # another's catch_warnings has ended meanwhile
+                    warnings.filters.remove(self._filter)  # type: ignore[attr-defined]
+                self._log.disabled = self._was_disabled
 
 
 QUIET: Final = _Quiet()
@@ -193,6 +206,8 @@ def guarded(file: DicomFile) -> Iterator[None]:
             yield
     except FormatError as error:
         raise FormatError(f"'{file.name}' {error}") from error
+    except OSError as error:
+        raise FormatError(f"'{file.name}' cannot be read: {error.strerror}") from error
     except MemoryError as error:
         raise FormatError(f"'{file.name}' does not fit into this machine's memory") from error
     except Exception as error:  # noqa: BLE001 # anything, see above
@@ -202,31 +217,53 @@ def guarded(file: DicomFile) -> Iterator[None]:
 
 
 def _visible_files(folder: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    seen = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = (Path(root, name) for name in names if not name.startswith("."))
         yield from (path for path in paths if path.is_file())  # a pipe would be waited for
 
 
+@lru_cache(maxsize=4)
+def _archive(path: Path, _changed: int) -> zipfile.ZipFile:
+    """Open an archive once: its directory is read anew each time, which takes longer the larger."""
+    return zipfile.ZipFile(path)
+
+
 def _members(path: Path) -> list[str]:
+    """List the files of an archive; none but "" where it is damaged or a name comes twice."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = {info.filename for info in archive.infolist() if not info.is_dir()}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise FormatError(f"'{path}' is no sound zip archive: {error}") from error
+        archive = _archive(path, path.stat().st_mtime_ns)
+    except Exception:  # noqa: BLE001 # zipfile raises whatever a damaged archive leads it to
+        return [""]
+    names = [info.filename for info in archive.infolist() if not info.is_dir()]
+    if len({*names}) < len(names):
+        return [""]
     return sorted(name for name in names if not Path(name).name.startswith("."))
 
 
-def _unpacked(archive: zipfile.ZipFile, member: str) -> bytes:
-    info = archive.getinfo(member)
+def _unpacked(file: DicomFile, most: int) -> bytes:
+    """Unpack the first bytes of an archive's member, all of it where `most` is the budget."""
+    archive = _archive(file.path, file.path.stat().st_mtime_ns)
+    info = archive.getinfo(file.member)
     if info.flag_bits & 1:
-        raise FormatError(f"'{Path(member).name}' is encrypted; unpack the archive first")
-    if info.file_size > LARGEST_UNPACKED:
-        raise FormatError(
-            f"'{Path(member).name}' unpacks to {info.file_size} bytes; unpack the archive first"
-        )
+        raise FormatError("is encrypted; unpack the archive first")
+    if most == LARGEST_UNPACKED < info.file_size:
+        raise FormatError(f"unpacks to {info.file_size} bytes; unpack the archive first")
     with archive.open(info) as stream:
-        return stream.read()
+        return stream.read(most)
+
+
+def _end_of_meta(head: bytes) -> int:
+    """Find where the file meta information ends; 0 where it does not say."""
+    if head[PREAMBLE + 4 : PREAMBLE + 8] != b"\2\0\0\0":
+        return 0
+    return PREAMBLE + 16 + int.from_bytes(head[PREAMBLE + 12 : PREAMBLE + 16], "little")
 
 
 def _begins_like_dataset(head: bytes) -> bool:
@@ -239,9 +276,7 @@ def _begins_like_dataset(head: bytes) -> bool:
 
 def _inflated(content: bytes) -> bytes:
     """Give a deflated file as it would be if it were not."""
-    start = PREAMBLE + 16 + int.from_bytes(content[PREAMBLE + 12 : PREAMBLE + 16], "little")
-    if content[PREAMBLE + 4 : PREAMBLE + 8] != b"\2\0\0\0" or start > len(content):
-        raise FormatError("is damaged: its file meta information has no length")
+    start = _end_of_meta(content)
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     body = unpacker.decompress(content[start:], LARGEST_UNPACKED)
     if unpacker.unconsumed_tail:

@@ -50,20 +50,31 @@ def read_pixels(frames: Sequence[Frame]) -> ArrayIJK:
             f"'{frames[0].name}' promises {columns}×{rows} pixels in {len(frames)} slices of "
             f"{dtype}; medseg3d reads at most {LARGEST_BYTES} bytes"
         )
-    values_KJI = np.empty((len(frames), rows, columns), dtype=dtype)
+    shape_KJI = len(frames), rows, columns
+    if dtype.kind in "iu" and dtype.itemsize > 2:  # scanners say 16 bits and use twelve
+        narrow = np.empty(shape_KJI, dtype=np.int16 if dtype.kind == "i" else np.uint16)
+        if _fill(narrow, frames):
+            return narrow.T
+    values_KJI = np.empty(shape_KJI, dtype=dtype)
+    _fill(values_KJI, frames)
+    return values_KJI.T
+
+
+def _fill(values_KJI: Shaped[np.ndarray, "K J I"], frames: Sequence[Frame]) -> bool:
+    """Read every frame into its slice; False where values do not fit into the dtype."""
     places: dict[DicomFile, list[int]] = defaultdict(list)
     for k, frame in enumerate(frames):
         places[frame.file].append(k)
 
-    def fill(file: DicomFile) -> None:
+    def fill(file: DicomFile) -> bool:
         own = [frames[k] for k in places[file]]
-        for k, frame, stored in zip(places[file], own, _values(file, own), strict=True):
+        return all(
             _scale(stored, frame.pixels, out=values_KJI[k])
+            for k, frame, stored in zip(places[file], own, _values(file, own), strict=True)
+        )
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for _ in pool.map(fill, places):
-            pass
-    return _narrowed(values_KJI).T
+        return all(pool.map(fill, places))
 
 
 def value_dtype(pixels: Sequence[Pixels]) -> np.dtype[Any]:
@@ -77,17 +88,6 @@ def value_dtype(pixels: Sequence[Pixels]) -> np.dtype[Any]:
         if np.iinfo(name).min <= min(lows) and max(highs) <= np.iinfo(name).max:
             return np.dtype(name)
     return np.dtype(np.float64)
-
-
-def _narrowed(values: Shaped[np.ndarray, "K J I"]) -> Shaped[np.ndarray, "K J I"]:
-    """Store wide integers in 16 bits if they fit: scanners say 16 bits and use twelve."""
-    if values.dtype.kind == "f" or values.dtype.itemsize < 4:
-        return values
-    low, high = values.min(), values.max()
-    for name in ("int16", "uint16"):
-        if np.iinfo(name).min <= low and high <= np.iinfo(name).max:
-            return values.astype(name)
-    return values
 
 
 def _only_float32(pixels: Sequence[Pixels]) -> bool:
@@ -170,9 +170,19 @@ def _used_bits(stored: Shaped[np.ndarray, "J I"], pixels: Pixels) -> Shaped[np.n
 
 def _scale(
     stored: Shaped[np.ndarray, "J I"], pixels: Pixels, *, out: Shaped[np.ndarray, "J I"]
-) -> None:
-    """Put the values that stored pixels stand for into `out`."""
+) -> bool:
+    """Put the values that stored pixels stand for into `out`; False where they do not fit."""
     if out.dtype.kind == "f":
         out[...] = stored * np.float64(pixels.slope) + pixels.intercept
-    else:
-        np.add(stored, int(pixels.intercept), out=out, dtype=out.dtype, casting="unsafe")
+        return True
+    shift, limits = int(pixels.intercept), np.iinfo(out.dtype)
+    if not limits.min <= int(stored.min()) + shift <= int(stored.max()) + shift <= limits.max:
+        return False
+    np.add(
+        stored,
+        shift,
+        out=out,
+        dtype=np.int64 if stored.itemsize > 2 else np.int32,
+        casting="unsafe",
+    )
+    return True

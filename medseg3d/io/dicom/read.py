@@ -1,22 +1,24 @@
 """One volume of a series, whatever has to be done about tilt and gaps said by the reader."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
 import numpy as np
 
-from medseg3d.errors import ConfigError, FormatError, SeriesError
+from medseg3d.errors import FormatError, SeriesError
 from medseg3d.geometry.resample import LARGEST_GRID, resample_volume
 from medseg3d.io.dicom.pixels import read_pixels
 from medseg3d.io.dicom.series import Series, find_image_series, find_stack, require_sound
 from medseg3d.io.dicom.stacks import Stack
-from medseg3d.io.files import FourthAxis, Gaps, Tilt
+from medseg3d.io.files import FourthAxis, Gaps, Tilt, require_known, stack_channels
 from medseg3d.volume import Grid, Volume, require_one_grid
 
 REMEDY: Final = {
-    "tilt": "tilt='correct' (--set preprocess.tilt=correct) resamples them on an orthogonal grid, "
-    "tilt='keep' gives sheared axes",
-    "gaps": "gaps='resample' (--set preprocess.gaps=resample) interpolates between them",
+    "tilt": "tilt='correct' resamples them on an orthogonal grid, tilt='keep' gives sheared axes; "
+    "convert --tilt, predict --set preprocess.tilt=",
+    "gaps": "gaps='resample' interpolates between them; convert --gaps, predict --set "
+    "preprocess.gaps=",
 }
 """What the user may ask for."""
 
@@ -47,53 +49,66 @@ def read_series(
         ConfigError: `tilt` or `gaps` is none of what they may be.
     """
     series = source if isinstance(source, Series) else find_image_series(source)
+    require_known("fourth_axis", fourth_axis, FourthAxis)
     whole = fourth_axis == "channels" and volume is None
     stacks = require_sound(series).stacks if whole else (find_stack(series, volume),)
     try:
-        volumes = [read_stack(stack, tilt=tilt, gaps=gaps) for stack in stacks]
+        volumes = read_stacks(stacks, tilt=tilt, gaps=gaps)
     except FormatError as error:
         raise type(error)(f"{series.name}: {error}") from error
     if len(volumes) == 1:
         return volumes[0]
     require_one_grid([one.grid for one in volumes], [stack.name for stack in stacks])
-    return Volume(np.concatenate([one.array_CIJK for one in volumes]), volumes[0].affine)
+    return stack_channels(volumes)
 
 
-def read_stack(stack: Stack, *, tilt: Tilt = "refuse", gaps: Gaps = "refuse") -> Volume:
-    """Read one volume as `read_series` does.
+def read_stacks(
+    stacks: Sequence[Stack], *, tilt: Tilt = "refuse", gaps: Gaps = "refuse"
+) -> list[Volume]:
+    """Read volumes of one size as `read_series` does, each of their files once.
 
     Raises:
         SeriesError, FormatError, ConfigError: as `read_series`.
     """
-    require_known(tilt=tilt, gaps=gaps)
+    require_known("tilt", tilt, Tilt)
+    require_known("gaps", gaps, Gaps)
+    for stack in stacks:
+        _require_regular(stack, tilt, gaps)
+    if len({stack.frames[0].shape_IJ for stack in stacks}) > 1:
+        raise SeriesError(f"volumes differ in size: {', '.join(stack.size for stack in stacks)}")
+    frames = [frame for stack in stacks for frame in stack.frames]
+    ends = np.cumsum([len(stack.frames) for stack in stacks])[:-1]
+    volumes = []
+    for stack, array_IJK in zip(stacks, np.split(read_pixels(frames), ends, axis=2), strict=True):
+        volume = Volume(array_IJK[np.newaxis], stack.mean_grid.affine)
+        if [*stack.gaps()]:
+            volume = _evened(volume, stack)
+        correct = stack.tilted and tilt == "correct"
+        volumes.append(_straightened(volume) if correct else volume)
+    return volumes
+
+
+def _require_regular(stack: Stack, tilt: Tilt, gaps: Gaps) -> None:
+    """Refuse what is wrong with a stack, all of it at once, but for what is to be mended."""
     faults, uneven = [*stack.faults()], [*stack.gaps()]
-    if uneven and (gaps == "refuse" or faults):
+    if gaps == "refuse" or faults:
         faults += [f"{said} ({REMEDY['gaps']})" for said in uneven]
     if stack.tilted and tilt == "refuse":
         faults.append(f"slices are tilted by {stack.tilt_degrees:.2f} degrees ({REMEDY['tilt']})")
     if faults:
         raise SeriesError("; ".join(faults))
-    volume = Volume(read_pixels(stack.frames)[np.newaxis], stack.mean_grid.affine)
-    if uneven:
-        volume = _evened(volume, stack)
-    return _straightened(volume) if stack.tilted and tilt == "correct" else volume
-
-
-def require_known(*, tilt: str, gaps: str) -> None:
-    """Check what is to be done about tilt and gaps.
-
-    Raises:
-        ConfigError: it is none of `Tilt` or `Gaps`.
-    """
-    for name, value, known in (("tilt", tilt, get_args(Tilt)), ("gaps", gaps, get_args(Gaps))):
-        if value not in known:
-            raise ConfigError(f"{name} '{value}' is none of {', '.join(known)}")
 
 
 def _evened(volume: Volume, stack: Stack) -> Volume:
     """Interpolate between slices, at the smallest distance between two of them."""
     places = stack.positions_mm
-    spacing = float(np.diff(places).min())
+    steps = np.diff(places)
+    spacing = float(steps.min())
+    if spacing < float(np.sort(steps)[len(steps) // 2]) / 4:
+        raise SeriesError(
+            f"slices lie {spacing:.3f} mm apart in one place and {steps.max():.2f} mm in another: "
+            "more than one volume? It is not resampled"
+        )
     even = places[0] + spacing * np.arange(int(np.ptp(places) / spacing + 1e-6) + 1)
     if even.size * np.prod(volume.shape_IJK[:2]) > LARGEST_GRID:
         raise SeriesError(f"{stack.said(0)}: spacing of {spacing:g} mm makes {even.size} slices")

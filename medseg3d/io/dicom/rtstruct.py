@@ -31,7 +31,7 @@ from medseg3d.io.dicom.derived import (
     plain_text,
     plane_of,
 )
-from medseg3d.io.dicom.frames import Frame, Plane
+from medseg3d.io.dicom.frames import Frame, Plane, lps
 from medseg3d.io.dicom.headers import guarded
 from medseg3d.io.dicom.series import Series, find_stack, read_headers
 from medseg3d.io.dicom.stacks import Stack
@@ -198,7 +198,7 @@ def _in_patient(
     """Place pixels in the patient, in DICOM's own LPS."""
     steps_mm = np.array([plane.along_i_mm, plane.along_j_mm])
     points_mm: Float64[np.ndarray, "points 3"] = polygon @ steps_mm + plane.corner_mm
-    return points_mm * (-1, -1, 1)
+    return lps(points_mm)
 
 
 def _decimals(points_mm: Float64[np.ndarray, "points 3"]) -> RawDataElement:

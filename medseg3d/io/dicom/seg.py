@@ -25,6 +25,7 @@ from medseg3d.io.dicom.derived import (
     digest,
     encode,
     find_segments,
+    plain_text,
 )
 from medseg3d.io.dicom.headers import guarded, read_header
 from medseg3d.io.dicom.seg_frames import add_frames
@@ -104,7 +105,7 @@ def write_dicom_seg(
     """
     stack = find_stack(series, volume)
     labels = np.ascontiguousarray(aligned_labels(label_map, stack, resample=resample))
-    parts = find_segments(labels, scheme, "regions" if segments == "regions" else "values")
+    parts = find_segments(labels, scheme, "values" if segments == "labelmap" else segments)
     images = [f"{frame.image_uid} {frame.number} {frame.corner_IJ}" for frame in stack.frames]
     content = (*images, digest(labels), scheme.model_dump_json(), segments, *astuple(algorithm))
     file = stack.frames[0].file
@@ -146,14 +147,14 @@ def _segmentation(header: Dataset, name: str, algorithm: Algorithm) -> Dataset:
     seg.SOPClassUID, seg.SegmentationType = SegmentationStorage, "BINARY"
     seg.Modality = "SEG"
     seg.SeriesNumber = SERIES_NUMBER
-    seg.SeriesDescription = f"{algorithm.name} {name}"[:64]
+    seg.SeriesDescription = plain_text(f"{algorithm.name} {name}", 64)
     seg.InstanceNumber = 1
     seg.DeviceSerialNumber = algorithm.model[:64] or "0"
     date, time = content_moment(header)
     seg.ContentDate, seg.ContentTime = date or NO_DATE, time or "000000"
     seg.ImageType = ["DERIVED", "PRIMARY"]
     seg.ContentLabel = "SEGMENTATION"
-    seg.ContentDescription = name[:64]
+    seg.ContentDescription = plain_text(name, 64)
     seg.ContentCreatorName = None
     seg.LossyImageCompression = header.get("LossyImageCompression") or "00"
     if seg.LossyImageCompression == "01":

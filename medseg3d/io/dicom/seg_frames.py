@@ -13,7 +13,7 @@ from pydicom.tag import Tag
 from pydicom.valuerep import format_number_as_ds
 
 from medseg3d.io.dicom.derived import LabelMapKJI, Segment, code_item, derived_uid, plane_of
-from medseg3d.io.dicom.frames import Frame
+from medseg3d.io.dicom.frames import Frame, lps
 from medseg3d.io.dicom.stacks import Stack
 from medseg3d.labels import count_values
 from medseg3d.terms import Code
@@ -160,10 +160,9 @@ def _reference(frame: Frame) -> Dataset:
     return image
 
 
-def _lps(vector_ras: Iterable[float]) -> list[str]:
-    """Write a place or a direction as DICOM does, where x and y run the other way."""
-    x, y, z = vector_ras
-    return _decimals((-x, -y, z))
+def _lps(vector_ras: Sequence[float] | np.ndarray) -> list[str]:
+    """Write a place or a direction as DICOM does."""
+    return _decimals(lps(vector_ras))
 
 
 def _decimals(numbers: Iterable[float]) -> list[str]:

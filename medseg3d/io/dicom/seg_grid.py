@@ -1,6 +1,7 @@
 """Which slice of a grid each frame of a segmentation is."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
@@ -10,12 +11,15 @@ from medseg3d.io.dicom.derived import plane_of
 from medseg3d.io.dicom.frames import Frame, Plane
 from medseg3d.io.dicom.stacks import (
     PLACE_TOLERANCE_MM,
-    SPACING_TOLERANCE,
     Stack,
     place_ids,
     stack_of,
+    tolerance_mm,
 )
 from medseg3d.volume import ONE_GRID_TOLERANCE, Grid
+
+MOST_SLICES: Final = 10_000
+"""Of a segmentation's own grid; beyond, the distance it tells is wrong."""
 
 
 def own_grid(frames: Sequence[Frame], *, spacing_mm: float | None) -> Grid:
@@ -37,8 +41,9 @@ def own_grid(frames: Sequence[Frame], *, spacing_mm: float | None) -> Grid:
         return stack.mean_grid
     for step in filter(None, (spacing_mm, float(apart.min()))):
         beside = np.abs(apart - np.maximum(np.rint(apart / step), 1) * step).max()
-        if beside <= max(SPACING_TOLERANCE * step, PLACE_TOLERANCE_MM):
-            return _with_slices(stack, round(float(np.ptp(stack.positions_mm)) / step) + 1)
+        count = round(float(np.ptp(stack.positions_mm)) / step) + 1
+        if beside <= tolerance_mm(step) and count <= MOST_SLICES:
+            return _with_slices(stack, count)
     raise GridError(
         f"the slices of the segmentation are not evenly spaced, at {_listed(stack)} mm; give the "
         "grid of the images it was made from (grid=…)"

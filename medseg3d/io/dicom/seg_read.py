@@ -11,6 +11,7 @@ from jaxtyping import Integer
 from medseg3d.arrays import MaskIJK, TripleInt
 from medseg3d.errors import ConfigError, FormatError, LabelError
 from medseg3d.io.dicom.attributes import frames_of
+from medseg3d.io.dicom.derived import plain_text
 from medseg3d.io.dicom.headers import DicomFile, guarded, read_header
 from medseg3d.io.dicom.pixels import LARGEST_BYTES
 from medseg3d.io.dicom.seg_content import (
@@ -66,7 +67,7 @@ class DicomSeg:
 
     def _values(self, scheme: LabelScheme) -> Integer[np.ndarray, " numbers"]:
         """Give the scheme's value of each segment number."""
-        values = {name: value for value, name in scheme.values.items()}
+        values = {plain_text(name, 64): value for value, name in scheme.values.items()}
         if unknown := [s.name for s in self.segments if s.name not in values]:
             raise LabelError(
                 f"segments {unknown} are no values of scheme '{scheme.name}', which has "

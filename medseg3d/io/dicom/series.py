@@ -1,7 +1,9 @@
 """Every series below a folder, and the one that is meant."""
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from os.path import commonpath
 from pathlib import Path
 
 from pydicom import Dataset
@@ -62,7 +64,7 @@ def find_series(source: str | Path) -> list[Series]:
 
     Files are known by their content, not by their names; what is no DICOM is passed over, and so
     is a DICOMDIR. A DICOM file that cannot be read is a fault of every series that has a file in
-    the same folder: it may be one of their slices.
+    the same folder, or of all where none has: it may be one of their slices.
 
     Raises:
         FormatError: no such file or folder, or an archive is damaged, or no DICOM file is sound.
@@ -77,22 +79,27 @@ def find_series(source: str | Path) -> list[Series]:
             broken[file.folder].append(str(error))
     if broken and not findings:
         raise FormatError(listed([error for errors in broken.values() for error in errors]))
+    held = {file.folder for one in findings.values() for file in one.files.values()}
+    astray = [error for folder in broken if folder not in held for error in broken[folder]]
     for finding in findings.values():
-        for folder in {file.folder for file in finding.files}:
+        for folder in sorted({file.folder for file in finding.files.values()}):
             finding.faults += broken[folder]
+        finding.faults += astray
     series = [finding.series(uid) for uid, finding in findings.items()]
     return sorted(series, key=lambda one: (one.study_uid, one.number or 0, one.uid))
 
 
 def find_image_folders(source: str | Path) -> list[Path]:
-    """Find the folders that hold series of images, in order of name; localizers do not count.
+    """Find for each series of images the folder that holds all of it; localizers do not count.
 
     Raises:
         FormatError: as `find_series`.
     """
     images = [one for one in find_series(source) if one.stacks and not one.is_localizer]
-    frames = [frame for one in images for stack in one.stacks for frame in stack.frames]
-    return sorted({frame.file.folder for frame in frames})
+    folders = [
+        {frame.file.folder for stack in one.stacks for frame in stack.frames} for one in images
+    ]
+    return sorted({Path(commonpath(every)) for every in folders})
 
 
 def find_image_series(source: str | Path) -> Series:
@@ -116,7 +123,7 @@ def find_image_series(source: str | Path) -> Series:
 
 
 def find_stack(source: str | Path | Series, volume: str | None = None) -> Stack:
-    """Find the one volume of a series, or that of a name.
+    """Find the one volume of a series, or that of a name; localizers do not count unasked.
 
     Raises:
         FormatError, SeriesError: as `find_image_series`; a series that cannot be trusted, without
@@ -124,6 +131,8 @@ def find_stack(source: str | Path | Series, volume: str | None = None) -> Stack:
     """
     series = require_sound(source if isinstance(source, Series) else find_image_series(source))
     named = [stack for stack in series.stacks if volume in (None, stack.name)]
+    if volume is None:
+        named = [stack for stack in named if not stack.is_localizer] or named
     if len(named) == 1:
         return named[0]
     names = [f"'{stack.name}' ({stack.size})" for stack in series.stacks]
@@ -131,8 +140,8 @@ def find_stack(source: str | Path | Series, volume: str | None = None) -> Stack:
         raise SeriesError(f"{series.name} has no volume '{volume}'; it holds {', '.join(names)}")
     raise SeriesError(
         f"{series.name} holds {len(names)} volumes: {listed(names, most=12)}. Ask for one by its "
-        "name (volume=…), or for all on one grid with fourth_axis='channels'; "
-        "`medseg3d convert` writes each to a file."
+        "name (volume=…, --set preprocess.volume=…), or for all on one grid with "
+        "fourth_axis='channels'; `medseg3d convert` writes each to a file."
     )
 
 
@@ -167,8 +176,8 @@ class _Finding:
     description: str
     kind: str
     owners: set[tuple[str, str]] = field(default_factory=set)
-    files: dict[DicomFile, str] = field(default_factory=dict)
-    """Each with the UID of its SOP instance."""
+    files: dict[str, DicomFile] = field(default_factory=dict)
+    """By the UID of the SOP instance."""
     frames: list[Frame] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     imageless: list[str] = field(default_factory=list)
@@ -220,24 +229,30 @@ def _sort_in(file: DicomFile, findings: dict[str, _Finding]) -> None:
         finding = findings.get(uid) or _Finding(
             study_uid=owner[0],
             number=None if number is None else int(number),
-            modality=str(header.get("Modality") or "OT"),
+            modality=_modality(header),
             description=str(header.get("SeriesDescription") or ""),
             kind=UID(header.SOPClassUID).name,
         )
     findings[uid] = finding
     finding.owners.add(owner)
-    same = [other for other, known in finding.files.items() if known == image_uid]
-    finding.files[file] = image_uid
     if not frames:
         finding.imageless.append(f"'{file.name}'")
-    if not same:
+    same = finding.files.setdefault(image_uid, file)
+    if same is file:
         finding.frames += frames
-    elif _content(same[0]) == _content(file):
+    elif _content(same) == _content(file):
         finding.copies += 1
     else:
         finding.faults.append(
-            f"'{same[0].name}' and '{file.name}' differ and say they are one (SOP Instance UID)"
+            f"'{same.folder.name}/{same.name}' and '{file.folder.name}/{file.name}' differ and say "
+            "they are one (SOP Instance UID)"
         )
+
+
+def _modality(header: Dataset) -> str:
+    """Give the modality where it is a code, and no name that has strayed there."""
+    said = str(header.get("Modality") or "")
+    return said if re.fullmatch("[A-Z]{2,8}", said) else "OT"
 
 
 def _content(file: DicomFile) -> bytes:

@@ -5,7 +5,7 @@ tells volumes apart; where nothing does, they stay together as doubled slices, w
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -13,18 +13,24 @@ import numpy as np
 from medseg3d.io.dicom.frames import Frame
 from medseg3d.io.dicom.stacks import Stack, place_ids, stack_of, view_of
 
-PLANE_TOLERANCE: Final = 1e-4
+PLANE_TOLERANCE: Final = 3e-4
 """Planes are parallel, with pixels of one size, up to this share of a pixel's edge."""
+
+NUMBERING: Final = ("time", "stack")
+"""Traits that some scanners merely number their slices by."""
 
 VALUED: Final = {
     "echo": "echo",
     "b": "b",
     "type": "type",
-    "index": "time",
+    "index": "volume",
+    "kernel": "kernel",
+    "flip": "flip",
+    "inversion": "inversion",
     "acquisition": "time",
     "acquired": "time",
     "trigger": "time",
-    "gradient": "time",
+    "gradient": "direction",
 }
 """What may have one value throughout a volume, the surest first -> how volumes are then called."""
 
@@ -33,13 +39,11 @@ RANKED: Final = {
     "b": "b",
     "trigger": "time",
     "acquired": "time",
-    "instance": "time",
 }
 """What may rise at each place from one volume to the next -> how volumes are then called."""
 
 WORDS: Final = {
     "kind": "image",
-    "origin": "original",
     "component": "magnitude",
     "display": "upright",
 }
@@ -65,6 +69,9 @@ def _by_traits(frames: Sequence[Frame]) -> Groups:
         for plane, frame in zip(planes, frames, strict=True)
     ]
     said = {trait: _words(trait, [t[trait] for t in traits]) for trait in traits[0]}
+    for trait in NUMBERING:
+        if len(said[trait]) == len(frames) > 1:
+            said[trait] = {}
     views: dict[Hashable, str] = {
         plane: view_of(frame) for plane, frame in zip(planes, frames, strict=True)
     }
@@ -117,17 +124,25 @@ def _by_order(frames: Sequence[Frame]) -> Groups:
     ids = place_ids(frames)
     if len({*ids}) == len(ids):
         return whole
+    for word, volumes in _tries(frames, ids):
+        if volumes:
+            return dict(zip(_ranks(word, len(volumes)), volumes, strict=True))
+    return whole
+
+
+def _tries(frames: Sequence[Frame], ids: Sequence[int]) -> Iterator[tuple[str, list[list[Frame]]]]:
+    """Try to tell volumes apart, by the surest means first; give what to call them, and them."""
     for key, word in VALUED.items():
-        if found := _volumes(frames, ids, [frame.order[key] for frame in frames]):
-            return dict(zip(_ranks(word, len(found)), found, strict=True))
+        yield word, _volumes(frames, ids, [frame.order[key] for frame in frames])
+    acquisitions = [frame.order["acquisition"] for frame in frames]
+    yield "acquisition", _volumes(frames, ids, acquisitions, partial=True)
     ranks = {key: _ranked([frame.order[key] for frame in frames], ids) for key in RANKED}
+    ranks["instance"] = _numbered([frame.order["instance"] for frame in frames], ids)
     said = [key for key in ranks if None not in ranks[key]]
-    if not said or any(ranks[key] != ranks[said[0]] for key in said):
-        return whole
-    found = _volumes(frames, ids, ranks[said[0]])
-    if any(_contradicts(found, key) for key in VALUED):
-        return whole
-    return dict(zip(_ranks(RANKED[said[0]], len(found)), found, strict=True)) or whole
+    if said and all(ranks[key] == ranks[said[0]] for key in said):
+        volumes = _volumes(frames, ids, ranks[said[0]])
+        if not any(_contradicts(volumes, key) for key in VALUED):
+            yield RANKED.get(said[0], "volume"), volumes
 
 
 def _contradicts(volumes: Sequence[Sequence[Frame]], key: str) -> bool:
@@ -140,17 +155,22 @@ def _contradicts(volumes: Sequence[Sequence[Frame]], key: str) -> bool:
 
 
 def _volumes(
-    frames: Sequence[Frame], ids: Sequence[int], values: Sequence[Any]
+    frames: Sequence[Frame], ids: Sequence[int], values: Sequence[Any], *, partial: bool = False
 ) -> list[list[Frame]]:
-    """Give the frames of each value, in its order, if each has every place just once."""
+    """Give the frames of each value, in its order, if each has every place just once.
+
+    With `partial`, each may have some of the places, but of several at least.
+    """
     if None in values or len({*values}) < 2:
         return []
     groups: dict[Any, list[int]] = defaultdict(list)
     for n, value in enumerate(values):
         groups[value].append(n)
     every = sorted({*ids})
-    if any(sorted(ids[n] for n in group) != every for group in groups.values()):
-        return []
+    for group in groups.values():
+        own = sorted(ids[n] for n in group)
+        if own != every and not (partial and 2 < len({*own}) == len(own)):
+            return []
     return [[frames[n] for n in groups[value]] for value in sorted(groups)]
 
 
@@ -164,3 +184,20 @@ def _ranked(values: Sequence[Any], ids: Sequence[int]) -> list[int | None]:
     if any(len({*here}) < len(here) for here in at.values()):
         return [None]
     return [sorted(at[place]).index(value) for place, value in zip(ids, values, strict=True)]
+
+
+def _numbered(values: Sequence[Any], ids: Sequence[int]) -> list[int | None]:
+    """Give each frame's volume where images are numbered volume by volume, or place by place."""
+    places = len({*ids})
+    if None in values or len({*values}) < len(values) or len(values) % places:
+        return [None]
+    count = len(values) // places
+    order = np.argsort(values)
+    in_order = np.array(ids)[order]
+    if all(len({*volume}) == places for volume in in_order.reshape(count, places).tolist()):
+        ranks = np.repeat(np.arange(count), places)
+    elif all(len({*place}) == 1 for place in in_order.reshape(places, count).tolist()):
+        ranks = np.tile(np.arange(count), places)
+    else:
+        return [None]
+    return [int(ranks[n]) for n in np.argsort(order)]

@@ -58,7 +58,8 @@ class Stack:
         if first.plane is None or last.plane is None:
             raise SeriesError(f"'{first.name}' has no place")
         if len(self.frames) == 1:
-            step = np.multiply(first.plane.normal, first.thickness_mm or 1.0)
+            thickness_mm = first.spacing_mm or first.thickness_mm or 1.0
+            step = np.multiply(first.plane.normal, thickness_mm)
         else:
             step = np.subtract(last.plane.corner_mm, first.plane.corner_mm)
             step = step / (len(self.frames) - 1)
@@ -84,8 +85,11 @@ class Stack:
 
     @property
     def tilted(self) -> bool:
-        """Whether the tilt is one, and no rounding."""
-        return self.tilt_degrees > TILT_DEGREES
+        """Whether the tilt is one, and no rounding of places."""
+        if not self.tilt_degrees > TILT_DEGREES:
+            return False
+        sideways_mm = np.ptp(self.positions_mm) * math.tan(math.radians(self.tilt_degrees))
+        return bool(sideways_mm > PLACE_TOLERANCE_MM)
 
     @property
     def view(self) -> str:
@@ -109,17 +113,26 @@ class Stack:
         return self.mean_grid.spacing_mm if placed and not [*self.faults()] else None
 
     def remarks(self) -> Iterator[str]:
-        """Say what is odd about it."""
+        """Say what is odd about it; what is wrong names files."""
+        yield from self.oddities()
+        yield from self.faults()
+        yield from self.gaps()
+
+    def oddities(self) -> Iterator[str]:
+        """Say what is odd about it, but not wrong, without the name of a file."""
         traits = self.frames[0].traits
-        yield from (str(traits[trait]) for trait in ("kind", "origin") if traits[trait] != "")
+        if self.is_localizer:
+            yield "localizer"
+        if any(str(frame.order["type"]).startswith("DERIVED") for frame in self.frames):
+            yield "derived"
         if traits["display"] == "inverted":
             yield "shown with high values dark (MONOCHROME1); values are read as they are stored"
         if self.tilted:
             yield f"gantry tilted by {self.tilt_degrees:.2f} degrees"
         if len(self.frames) == 1 and self.frames[0].plane is not None:
             yield "a single slice"
-        yield from self.faults()
-        yield from self.gaps()
+        if (thinned := self._thinned()) is not None:
+            yield thinned
 
     def faults(self) -> Iterator[str]:
         """Say why this is no volume, whatever is done about gaps and tilt."""
@@ -127,9 +140,17 @@ class Stack:
         for fault in said:
             names = [frame.name for frame in self.frames if frame.fault == fault]
             yield f"{listed(names)}: {fault}"
+        names = [frame.name for frame in self.frames if not frame.pixels.rescaled]
+        scales = {(frame.pixels.slope, frame.pixels.intercept) for frame in self.frames}
+        if 0 < len(names) < len(self.frames) and scales != {(1.0, 0.0)}:
+            yield f"{listed(names)}: no rescale slope, where other slices say one"
         if said:
             return
-        if doubled := self._doubled():
+        doubled = self._doubled()
+        doubts = sorted({frame.doubt for frame in self.frames if frame.doubt})
+        if doubts and (doubled or len(self.frames) == 1):
+            yield f"{listed([frame.name for frame in self.frames])}: {'; '.join(doubts)}"
+        elif doubled:
             yield (
                 f"{len(doubled)} slices lie at the place of another: {listed(doubled)}; "
                 "nothing in the headers says which volume each belongs to"
@@ -144,8 +165,8 @@ class Stack:
         places = self.positions_mm
         even = np.linspace(places[0], places[-1], len(places))
         steps = np.diff(places)
-        usual = float(np.median(steps))
-        if np.abs(places - even).max() <= _tolerance_mm(usual):
+        usual = usual_mm(steps)
+        if np.abs(places - even).max() <= tolerance_mm(usual):
             return
         wrong = np.flatnonzero(np.abs(steps - usual) > max(SPACING_TOLERANCE * usual, 1e-3))
         said = [
@@ -159,6 +180,17 @@ class Stack:
         """Name a slice and its place for a message."""
         return f"slice {k + 1} ({self.frames[k].name}) at {self.positions_mm[k]:.2f} mm"
 
+    def _thinned(self) -> str | None:
+        """Say where slices lie further apart than their header says."""
+        said = self.frames[0].spacing_mm
+        if said is None or len(self.frames) < 2 or [*self.faults()]:
+            return None
+        step = usual_mm(np.diff(self.positions_mm))
+        slanted = step / math.cos(math.radians(self.tilt_degrees))
+        if min(abs(step - said), abs(slanted - said)) <= tolerance_mm(said):
+            return None
+        return f"slices lie {step:.2f} mm apart, their headers say {said:.2f} mm"
+
     def _doubled(self) -> list[str]:
         ids = place_ids(self.frames)
         pairs = [(k - 1, k) for k in range(1, len(ids)) if ids[k] == ids[k - 1]]
@@ -171,7 +203,7 @@ class Stack:
         corners, places = _corners(self.frames), self.positions_mm
         share = (places - places[0]) / (places[-1] - places[0])
         line = corners[0] + np.outer(share, corners[-1] - corners[0])
-        edge = _tolerance_mm(float(np.median(np.diff(places))))
+        edge = tolerance_mm(float(np.median(np.diff(places))))
         beside = np.linalg.norm(corners - line, axis=1)
         return [
             f"{self.said(k)} by {beside[k]:.2f} mm" for k in np.flatnonzero(beside > edge).tolist()
@@ -184,6 +216,11 @@ def stack_of(name: str, frames: Sequence[Frame]) -> Stack:
         return Stack(name, tuple(frames))
     order = np.argsort(_corners(frames) @ _normal(frames), kind="stable")
     return Stack(name, tuple(frames[n] for n in order))
+
+
+def usual_mm(steps: Float64[np.ndarray, "_"]) -> float:
+    """Give the most ordinary of the distances between slices; of two, the smaller."""
+    return float(np.sort(steps)[(len(steps) - 1) // 2])
 
 
 def place_ids(frames: Sequence[Frame]) -> list[int]:
@@ -210,7 +247,7 @@ def _normal(frames: Sequence[Frame]) -> Float64[np.ndarray, " 3"]:
     return np.array(next(frame.plane.normal for frame in frames if frame.plane))
 
 
-def _tolerance_mm(spacing_mm: float) -> float:
+def tolerance_mm(spacing_mm: float) -> float:
     """Give how far slices of a spacing may lie beside their places in an even stack."""
     return min(max(SPACING_TOLERANCE * spacing_mm, PLACE_TOLERANCE_MM), spacing_mm / 4)
 

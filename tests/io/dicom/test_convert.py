@@ -60,7 +60,7 @@ def test_nothing_tells_whose_scan_it_is_unless_asked(tmp_path: Path):
 def test_volumes_of_a_series_are_files_or_channels(shared_data: Path, tmp_path: Path):
     source = shared_data / "dicom/mr_epi_4d_ge/dicom"
     names = [one.path.name for one in convert_series(source, tmp_path / "each") if one.path]
-    assert names == [f"mr-005_time-{n}.nii.gz" for n in (1, 2, 3)]
+    assert names == [f"mr-005_volume-{n}.nii.gz" for n in (1, 2, 3)]
     (whole,) = convert_series(source, tmp_path / "whole", channels=True)
     reference = nibabel.load(shared_data / "dicom/mr_epi_4d_ge/reference.nii.gz")
     assert whole.path
@@ -90,7 +90,7 @@ def test_a_gap_is_refused_or_resampled_and_told(tmp_path: Path):
     assert done.path
     assert nibabel.load(done.path).shape == PLAIN.shape
     assert json.loads((tmp_path / "out/ct-001.json").read_text())["done"] == {
-        "uneven slices": "resample"
+        "uneven slices": "2.500 to 5.000 mm: resample"
     }
 
 

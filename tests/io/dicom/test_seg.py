@@ -518,10 +518,17 @@ def test_a_folder_that_is_not_there_is_said_and_nothing_left_behind(
         write_dicom_seg(on_grid(folder), tmp_path / "no" / "s.dcm", series=folder, scheme=SCHEME)
 
 
+def test_a_date_that_is_none_is_left_out(tmp_path: Path) -> None:
+    with pydicom.config.disable_value_validation():
+        write(slices(GEOMETRIES["axial"], StudyDate="2004.01.19"), tmp_path / "source")
+    label_map = on_grid(tmp_path / "source")
+    write_dicom_seg(label_map, tmp_path / "s.dcm", series=tmp_path / "source", scheme=SCHEME)
+    assert pydicom.dcmread(tmp_path / "s.dcm").StudyDate == ""
+
+
 @pytest.mark.parametrize(
     "tags",
     [
-        {"StudyDate": "2004.01.19"},
         {"StudyTime": "noon"},
         {"PatientSex": "UNKNOWN TO ALL WHO ASKED"},
         {"PatientName": "Müller^Jürgen", "SpecificCharacterSet": "ISO_IR 100"},
@@ -556,7 +563,7 @@ REAL = {
     "ct_liver_with_seg": "",
     "ct_plain_phantom": "",
     "mr_enhanced_multiframe_xa10": "time-3",
-    "mr_epi_4d_ge": "time-2",
+    "mr_epi_4d_ge": "volume-2",
     "mr_jpegls_compressed": "",
     "mr_mosaic_siemens": "time-1",
     "mr_non_isotropic_pixels_rescale": "",

@@ -146,7 +146,7 @@ class TestValues:
         assert_ramp(read_series(tmp_path), PLAIN)
 
     def test_8_and_16_bits_in_one_series(self, tmp_path):
-        files = slices(PLAIN)
+        files = slices(PLAIN, slope=1, intercept=0)
         files[2:3] = slices(PLAIN, at=[2], stored=Stored(8, 8, signed=False), slope=16)
         write(files, tmp_path)
         assert_ramp(read_series(tmp_path), PLAIN, within=8)

@@ -80,16 +80,23 @@ class TestMixtures:
     def test_derived_images_beside_original_ones(self, tmp_path):
         files = slices(PLAIN) + slices(PLAIN, add=500, ImageType=["DERIVED", "SECONDARY", "MIP"])
         names = self.check(tmp_path, files, {"original": (PLAIN, 0), "derived": (PLAIN, 500)})
-        assert all(part in name for part, name in names.items())
+        assert names == {"derived": "type-1", "original": "type-2"}
+        first, second = find_series(tmp_path)[0].stacks
+        assert [*first.oddities()] == ["derived"]
+        assert [*second.oddities()] == []
 
-    def test_a_localizer_is_told_from_the_volume(self, tmp_path):
+    def test_a_localizer_is_told_from_the_volume_and_passed_over(self, tmp_path):
         other = several(Geometry.along((0, 1, 0), (0, 0, -1)), slices=1)
         files = slices(PLAIN)
         files += slices(
             other, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], SpacingBetweenSlices="2.5"
         )
-        names = self.check(tmp_path, files, {"volume": (PLAIN, 0), "localizer": (other, 0)})
-        assert "localizer" in names["localizer"]
+        write(files, tmp_path)
+        localizer, volume = sorted(find_series(tmp_path)[0].stacks, key=lambda s: len(s.frames))
+        assert "localizer" in localizer.name
+        assert_ramp(read_series(tmp_path), PLAIN)
+        assert_ramp(read_series(tmp_path, volume=volume.name), PLAIN)
+        assert_ramp(read_series(tmp_path, volume=localizer.name), other)
 
     @pytest.mark.parametrize(
         "change",
@@ -185,7 +192,7 @@ class TestSeveralVolumes:
             for k, file in enumerate(files):
                 file.InstanceNumber = t * 5 + k + 1 if slice_first else k * 3 + t + 1
             write(files, tmp_path)
-        self.check(tmp_path, "time")
+        self.check(tmp_path, "volume")
 
     def test_echoes(self, tmp_path):
         for t in range(3):
