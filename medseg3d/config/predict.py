@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
+from medseg3d.config.postprocess import RegionRule
 from medseg3d.config.section import Section
 
 
@@ -18,3 +19,6 @@ class PredictConfig(Section):
     """Tiles per forward pass; the result does not depend on it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
+    postprocess: dict[str, RegionRule] = Field(default={})
+    """Region's or value's name -> what is done to it in the label map, on the grid of the images;
+    one after the other, in the order given."""

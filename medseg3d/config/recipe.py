@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from medseg3d.config.data import Pattern
 from medseg3d.config.network import NetworkConfig
+from medseg3d.config.postprocess import plan_steps
 from medseg3d.config.predict import PredictConfig
 from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.config.run import RunConfig
@@ -30,13 +31,14 @@ class Recipe(Section):
     """Sliding window, with the tile's size filled in."""
 
     @model_validator(mode="after")
-    def _dimensions_agree(self) -> "Recipe":
+    def _sections_agree(self) -> "Recipe":
         tile_size = self.predict.tile_size
         if tile_size is None or len(tile_size) != self.spatial_dims:
             raise ValueError(
                 f"predict.tile_size is {tile_size}, a {self.spatial_dims}D network needs "
                 f"{self.spatial_dims} numbers"
             )
+        plan_steps(self.predict.postprocess, self.labels)
         return self
 
 

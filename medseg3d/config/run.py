@@ -6,6 +6,7 @@ from pydantic import model_validator
 
 from medseg3d.config.data import DataConfig
 from medseg3d.config.network import NetworkConfig
+from medseg3d.config.postprocess import plan_steps
 from medseg3d.config.predict import PredictConfig
 from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.config.section import Section
@@ -29,7 +30,7 @@ class RunConfig(Section):
     """Sliding window of validation and prediction."""
 
     @model_validator(mode="after")
-    def _dimensions_agree(self) -> "RunConfig":
+    def _sections_agree(self) -> "RunConfig":
         sizes = {
             "train.patch_size": self.train.patch_size,
             "predict.tile_size": self.predict.tile_size,
@@ -40,4 +41,5 @@ class RunConfig(Section):
                     f"{name} has {len(size)} numbers, a {self.spatial_dims}D network needs "
                     f"{self.spatial_dims}"
                 )
+        plan_steps(self.predict.postprocess, self.data.labels)
         return self

@@ -53,8 +53,11 @@ class Blob:
         return shown
 
 
-def components(mask: Mask) -> list[Blob]:
+def components(mask: Mask, *, by_faces: bool = False) -> list[Blob]:
     """Part a mask into its components, in the order of their first voxels, last axis fastest.
+
+    With `by_faces`, the voxels of a component share faces: so hang together the parts of what lies
+    around components.
 
     Runs of voxels along the axis that is contiguous in memory are the nodes of a graph; runs side
     by side are joined. That reads the mask once and keeps no array of labels.
@@ -62,7 +65,7 @@ def components(mask: Mask) -> list[Blob]:
     is_transposed = mask.strides[0] < mask.strides[-1]
     rows = mask.T if is_transposed else mask
     runs = _find_runs(rows)
-    blobs = _split(rows, runs, _join_runs(runs, rows.shape)) if runs.size else []
+    blobs = _split(rows, runs, _join_runs(runs, rows.shape, by_faces)) if runs.size else []
     if is_transposed:
         blobs = [Blob(blob.start[::-1], blob.mask.T) for blob in blobs]
         blobs.sort(key=first_voxel)
@@ -205,22 +208,24 @@ def _find_runs(rows: Bool[np.ndarray, "..."]) -> Int64[np.ndarray, "ends axes ru
 
 
 def _join_runs(
-    runs: Int64[np.ndarray, "ends axes runs"], shape: tuple[int, ...]
+    runs: Int64[np.ndarray, "ends axes runs"], shape: tuple[int, ...], by_faces: bool
 ) -> Int[np.ndarray, "runs"]:
     """Number the component of each run.
 
     Voxels get a place on one line, on which rows are kept apart, so that a run in the row beside
     is found by sorted search: it ends no earlier than just before the run, and begins no later
-    than just behind it.
+    than just behind it; without corners, no earlier than the run begins and no later than it ends.
     """
+    reach, most_steps = (0, 1) if by_faces else (1, len(shape))
     places = np.cumprod([1, *(size + 2 for size in shape[:0:-1])])[::-1]
     first, last = np.einsum("a,ear->er", places, runs)
-    beside = [row for row in product((-1, 0, 1), repeat=len(shape) - 1) if row > (0,) * len(row)]
+    rows = product((-1, 0, 1), repeat=len(shape) - 1)
+    beside = [row for row in rows if row > (0,) * len(row) and np.abs(row).sum() <= most_steps]
     pairs = []
     for row in beside:
         away = int(np.dot(row, places[:-1]))
-        low = np.searchsorted(last, first + away - 1)
-        counts = np.searchsorted(first, last + away + 1, side="right") - low
+        low = np.searchsorted(last, first + away - reach)
+        counts = np.searchsorted(first, last + away + reach, side="right") - low
         one = np.repeat(np.arange(len(first)), counts)
         within = np.arange(len(one)) - np.repeat(np.cumsum(counts) - counts, counts)
         pairs.append(np.stack([one, np.repeat(low, counts) + within], axis=1))

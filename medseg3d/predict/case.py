@@ -21,6 +21,7 @@ from medseg3d.io.atomic import prepare_folder
 from medseg3d.labels import channels_to_values
 from medseg3d.nets.bundle import Bundle, load_bundle, reuse_weights
 from medseg3d.predict.output import AS_NIFTI, Output, plan_output, require_source, write_result
+from medseg3d.predict.postprocess import postprocess_label_map
 from medseg3d.predict.sliding import Progress, predict_labels
 from medseg3d.preprocess.pipeline import preprocess_volume
 from medseg3d.volume import Volume
@@ -78,7 +79,8 @@ def predict_case(
     preprocessed = preprocess_volume(volume, recipe.preprocess)
     image_CIJK = preprocessed.volume.array_CIJK
     channels_IJK = predict_channels(bundle, image_CIJK, progress=progress)
-    return preprocessed.restore(channels_to_values(channels_IJK, recipe.labels))
+    restored = preprocessed.restore(channels_to_values(channels_IJK, recipe.labels))
+    return postprocess_label_map(restored, recipe.labels, recipe.predict.postprocess)
 
 
 def predict_channels(

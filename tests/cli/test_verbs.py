@@ -69,6 +69,27 @@ def test_labels_of_a_trained_model_can_be_given_codes_and_colours(
     assert read_label_map(tmp_path / "out" / "a.nii.gz").affine.tobytes() == AFFINE.tobytes()
 
 
+def test_what_a_model_predicts_is_put_right_as_asked(
+    run: Run, model: Path, scans: Path, tmp_path: Path
+) -> None:
+    setting = "predict.postprocess={four: {smallest_region_mm3: 1e6, becomes: one}}"
+
+    raw = run("predict", model, scans / "a.nii.gz", "--out", tmp_path / "raw")
+    ended = run("predict", model, scans / "a.nii.gz", "--out", tmp_path / "out", "--set", setting)
+    wrong = run(
+        "predict", model, scans, "--out", tmp_path / "no", "--set", "predict.postprocess.for={}"
+    )
+
+    assert (raw.code, ended.code, wrong.code) == (0, 0, 2), ended.err
+    before, after = (
+        read_label_map(tmp_path / out / "a.nii.gz").array_CIJK for out in ("raw", "out")
+    )
+    assert (before == 4).any()
+    np.testing.assert_array_equal(after, np.where(before == 4, 1, before))
+    assert "predict.postprocess.for: no region or value; did you mean 'four'?" in wrong.err
+    assert not (tmp_path / "no").exists()
+
+
 def test_one_broken_scan_gives_exit_code_1_and_its_name(
     run: Run, model: Path, scans: Path, tmp_path: Path
 ) -> None:

@@ -78,6 +78,13 @@ def test_components_are_numbered_by_their_first_voxels_whatever_the_memory_order
     np.testing.assert_array_equal(number(found, mask.shape), label(mask))
 
 
+@given(mask=masks, order=st.sampled_from("CF"))
+@settings(deadline=None, max_examples=60)
+def test_components_that_hold_together_by_faces_alone_are_scipys(mask, order):
+    found = components(np.array(mask, order=order), by_faces=True)
+    np.testing.assert_array_equal(number(found, mask.shape), scipy.ndimage.label(mask)[0])
+
+
 @given(mask=masks, times=st.integers(1, 3))
 @settings(deadline=None, max_examples=60)
 def test_growing_is_dilation_with_nothing_cut_off(mask, times):
