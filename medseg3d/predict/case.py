@@ -30,10 +30,7 @@ log = logging.getLogger(__name__)
 
 FREE: Final = (
     "images.", "labels.codes.", "labels.colors.", "network.depth=", "predict.",
-    "preprocess.nonfinite=",
-    "preprocess.volume=",
-    "preprocess.tilt=",
-    "preprocess.gaps=",
+    "preprocess.nonfinite=", "preprocess.volume=", "preprocess.tilt=", "preprocess.gaps=",
 )  # fmt: skip
 """What of a recipe may be set for a trained model."""
 
