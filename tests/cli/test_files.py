@@ -1,7 +1,10 @@
 """What files are, and the same in another format, from the command line."""
 
 import json
+import shutil
 from pathlib import Path
+
+from pydicom.fileset import FileSet
 
 from .conftest import Run
 
@@ -16,6 +19,24 @@ def test_info_lists_the_series_of_a_folder(run: Run, shared_data: Path):
     table = run("info", shared_data / "dicom/mr_epi_4d_ge")
     assert table.code == 0
     assert "volume-3" in table.out
+
+
+def test_info_knows_dicom_without_a_suffix_and_a_dicomdir(
+    run: Run, shared_data: Path, tmp_path: Path
+):
+    source = next((shared_data / "dicom/mr_mosaic_siemens/dicom").iterdir())
+    shutil.copy(source, tmp_path / "IM0001")
+    disc = FileSet()
+    disc.add(source)
+    disc.write(tmp_path / "disc")
+    disc._stage["t"].cleanup()
+    said = []
+    for what in (source, tmp_path / "IM0001", tmp_path / "disc/DICOMDIR", tmp_path / "disc"):
+        ended = run("info", what, "--json")
+        assert ended.code == 0, ended.err
+        said.append(json.loads(ended.out)["series"])
+    assert said == said[:1] * 4
+    assert said[0][0]["modality"] == "MR"
 
 
 def test_info_says_where_there_is_no_dicom(run: Run, tmp_path: Path):

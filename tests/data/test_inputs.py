@@ -148,6 +148,13 @@ class TestDicom:
         with pytest.raises(ConfigError, match="does not say what is what of a, b"):
             find_inputs(folders[:1], {"a": "{case}_a.nii", "b": "{case}_b.nii"})
 
+    def test_a_link_to_nowhere_hides_no_dicom(self, shared_data: Path, tmp_path: Path):
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in/0").symlink_to(tmp_path / "gone")
+        (tmp_path / "in/scan").symlink_to(shared_data / "dicom/ct_plain_phantom/dicom")
+        (case,) = find_inputs([tmp_path / "in"], self.CT)
+        assert case == Case("in_scan", {"ct": tmp_path / "in/scan"})
+
     def test_dicom_without_images_is_refused(self, shared_data: Path, tmp_path: Path):
         shutil.copytree(shared_data / "dicom/ct_liver_with_seg/seg", tmp_path / "seg")
         with pytest.raises(ConfigError, match="holds DICOM, but no images"):

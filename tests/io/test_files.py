@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,22 @@ def test_unknown_kinds_folders_and_nothing_are_refused(tmp_path):
         read_volume([])
     with pytest.raises(FormatError, match="is of no kind that is written"):
         write_volume(ramp(1, 2, 3, 4), tmp_path / "result.xyz")
+
+
+@pytest.mark.parametrize("knob", ["nonfinite", "fourth_axis", "tilt", "gaps"])
+def test_a_wish_that_is_none_is_refused_of_any_kind_of_file(tmp_path, unchecked, knob):
+    write_volume(ramp(1, 2, 3, 4), tmp_path / "scan.nii")
+    for path in (tmp_path / "scan.nii", tmp_path):
+        with pytest.raises(ConfigError, match=rf"^{knob} 'bogus' is none of refuse, "):
+            read_volume(path, **{knob: "bogus"})
+
+
+def test_dicom_is_known_by_its_mark_where_the_name_has_no_suffix(shared_data, tmp_path):
+    source = next((shared_data / "dicom/mr_mosaic_siemens/dicom").iterdir())
+    for name in ("IM0001", "scan.ima", "scan.DICOM", "scan.xyz"):
+        shutil.copy(source, tmp_path / name)
+        volume = read_volume(tmp_path / name)
+        assert volume.shape_IJK == read_volume(source).shape_IJK
 
 
 def test_a_suffix_may_be_written_in_capitals(tmp_path):

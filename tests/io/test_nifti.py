@@ -127,6 +127,17 @@ def test_qform_counts_where_the_sform_has_no_code(tmp_path, caplog):
     assert not caplog.records
 
 
+def test_a_qform_that_does_not_say_its_hand_is_right_handed(place):
+    said = {"sform_code": 0, "qform_code": 1, "quatern_b": 0.6}
+    for first in (0, 1):
+        pixdim = [first, 2, 3, 4, 1, 1, 1, 1]
+        path = place(nifti_bytes(ramp(2, 2, 2), **said, pixdim=pixdim), f"{first}.nii")
+        np.testing.assert_array_equal(
+            read_nifti(path).affine, read_nifti(path.with_name("0.nii")).affine
+        )
+        assert read_nifti(path).affine[2, 2] > 0
+
+
 def test_a_damaged_qform_beside_a_good_sform_is_a_warning(place, caplog):
     path = place(nifti_bytes(ramp(2, 2, 2), qform_code=1, quatern_b=5.0))
     np.testing.assert_array_equal(read_nifti(path).affine, np.eye(4))

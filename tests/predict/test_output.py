@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pydicom import dcmread
 
 from medseg3d.errors import ConfigError
 from medseg3d.io.dicom.read import read_series
 from medseg3d.io.dicom.seg_read import read_dicom_seg
+from medseg3d.io.dicom.series import find_stack
 from medseg3d.io.files import read_volume
 from medseg3d.nets.bundle import Bundle, save_bundle
 from medseg3d.predict.case import predict_inputs
@@ -80,11 +82,45 @@ def test_tilted_slices_get_the_labels_that_lie_on_them(model: Path, tilted: Path
     assert 0.9 < volumes[0] / volumes[1] < 1.05
 
 
-def test_contours_belong_to_the_series(model: Path, liver: Path, tmp_path: Path):
-    written = predict(model, liver, tmp_path / "rt", output_format="rtstruct")
-    structures, image = dcmread(written), dcmread(next(liver.iterdir()))
+def test_contours_belong_to_the_series(model: Path, shared_data: Path, tmp_path: Path):
+    source = shared_data / "dicom/mr_sagittal_oblique_hitachi/dicom"
+    written = predict(model, source, tmp_path / "rt", output_format="rtstruct")
+    structures, image = dcmread(written), dcmread(next(source.iterdir()))
     assert structures.StudyInstanceUID == image.StudyInstanceUID
-    assert {one.ROIName for one in structures.StructureSetROISequence} <= {"one", "four"}
+    names = {one.ROIName for one in structures.StructureSetROISequence}
+    assert names
+    assert names <= {"one", "four"}
+
+
+def test_a_volume_of_several_is_chosen_by_its_name(model: Path, shared_data: Path, tmp_path: Path):
+    source = shared_data / "dicom/mr_epi_4d_ge/dicom"
+    (refused,) = predict_inputs(model, [source], tmp_path / "none", settings=CODED)
+    assert "'volume-2' (64×64×15)" in str(refused.reason)
+    assert "--set preprocess.volume=" in str(refused.reason)
+    settings = (*CODED, "preprocess.volume=volume-2")
+    written = predict(model, source, tmp_path / "seg", output_format="dicom-seg", settings=settings)
+    stack = find_stack(source, "volume-2")
+    seg = dcmread(written)
+    [series] = seg.ReferencedSeriesSequence
+    referred = {image.ReferencedSOPInstanceUID for image in series.ReferencedInstanceSequence}
+    assert referred <= {frame.image_uid for frame in stack.frames}
+
+
+@pytest.mark.parametrize("output_format", ["nifti", "dicom-seg", "rtstruct"])
+def test_where_nothing_is_found_there_is_no_dicom_and_no_failure(
+    build_bundle: Callable[..., Bundle], liver: Path, tmp_path: Path, output_format: str
+):
+    blind = build_bundle("ct")
+    for weights in blind.net.parameters():
+        torch.nn.init.zeros_(weights)
+    save_bundle(blind, tmp_path / "blind.safetensors")
+    (done,) = predict_inputs(
+        tmp_path / "blind.safetensors", [liver], tmp_path / "out",
+        output_format=output_format, settings=CODED,
+    )  # fmt: skip
+    assert done.reason is None
+    assert (done.path is not None) == (output_format == "nifti")
+    assert [*(tmp_path / "out").iterdir()] == ([done.path] if done.path else [])
 
 
 def test_labels_without_codes_are_refused_before_anything_is_computed(
@@ -95,12 +131,13 @@ def test_labels_without_codes_are_refused_before_anything_is_computed(
     assert not (tmp_path / "out").exists()
 
 
-def test_what_cannot_be_is_refused(model: Path, hippocampus: Path, tmp_path: Path):
-    image = hippocampus / "imagesTr/hippocampus_001.nii.gz"
-    image = image if image.exists() else next((hippocampus / "imagesTr").iterdir())
-    (refused,) = predict_inputs(
-        model, [image], tmp_path / "out", output_format="dicom-seg", settings=CODED
-    )
-    assert "belongs to the DICOM it is made from" in str(refused.reason)
+def test_what_cannot_be_is_refused_before_anything_is_read(model: Path, tmp_path: Path):
+    image = tmp_path / "damaged.nii.gz"
+    image.touch()
+    for output_format in ("dicom-seg", "rtstruct"):
+        (refused,) = predict_inputs(
+            model, [image], tmp_path / "out", output_format=output_format, settings=CODED
+        )
+        assert f"{output_format} belongs to the DICOM it is made from" in str(refused.reason)
     with pytest.raises(ConfigError, match="output format 'png' is none of nifti, dicom-seg"):
         [*predict_inputs(model, [image], tmp_path / "out", output_format="png")]

@@ -59,9 +59,9 @@ def decompress(header: Dataset, data: bytes, syntax: UID) -> Shaped[np.ndarray, 
     if decoder.is_available and not (syntax == JPEGExtended12Bit and bare.BitsStored > 8):
         plane, _ = decoder.as_array(bare, index=0, raw=True)
     else:
-        plane = _decompress_by_itk(bare)
+        plane = _decompress_by_itk(bare, data)
     if syntax != RLELossless:
-        _require_range(plane, int(header.BitsStored))
+        _require_range(plane, int(header.BitsStored), signed=bool(header.PixelRepresentation))
     return plane
 
 
@@ -70,7 +70,7 @@ def _require_whole(data: bytes, shape: tuple[int, int], syntax: UID) -> None:
     if END_OF_IMAGE not in data[-4:]:
         raise FormatError("is truncated: its compressed pixels have no end")
     if syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
-        coded = _jpeg_shape(data)
+        coded: tuple[int, ...] | None = _jpeg_frame(data)[1:]
     elif syntax in JPEG2000TransferSyntaxes:
         coded = _jpeg2000_shape(data)
     else:
@@ -82,24 +82,27 @@ def _require_whole(data: bytes, shape: tuple[int, int], syntax: UID) -> None:
         )
 
 
-def _require_range(plane: Shaped[np.ndarray, "J I"], bits: int) -> None:
+def _require_range(plane: Shaped[np.ndarray, "J I"], bits: int, *, signed: bool) -> None:
     """See that no value needs more bits than are said to be stored."""
     low, high = int(plane.min()), int(plane.max())
-    least, most = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if low < 0 else (0, 2**bits - 1)
+    least, most = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     if low < least or high > most:
         raise FormatError(f"holds values from {low} to {high} and says it stores {bits} bits each")
 
 
-def _jpeg_shape(data: bytes) -> tuple[int, int] | None:
-    """Read rows and columns from the frame header, ISO/IEC 10918-1 B.2.2 and 14495-1 C.2.2."""
+def _jpeg_frame(data: bytes) -> tuple[int, int, int]:
+    """Read bits, rows and columns from the frame header, or zeros where there is none.
+
+    ISO/IEC 10918-1 B.2.2 and 14495-1 C.2.2.
+    """
     at = 2
     while at + 9 <= len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if marker in FRAME_MARKERS:
             rows, columns = data[at + 5 : at + 7], data[at + 7 : at + 9]
-            return int.from_bytes(rows, "big"), int.from_bytes(columns, "big")
+            return data[at + 4], int.from_bytes(rows, "big"), int.from_bytes(columns, "big")
         at += 1 if marker == 0xFF else 2 + length
-    return None
+    return 0, 0, 0
 
 
 def _jpeg2000_shape(data: bytes) -> tuple[int, int] | None:
@@ -113,13 +116,15 @@ def _jpeg2000_shape(data: bytes) -> tuple[int, int] | None:
     return low - top, right - left
 
 
-def _decompress_by_itk(bare: Dataset) -> Shaped[np.ndarray, "J I"]:
+def _decompress_by_itk(bare: Dataset, data: bytes) -> Shaped[np.ndarray, "J I"]:
     """Decode with SimpleITK, which knows lossless JPEG; it sees a file of pixels alone."""
     import SimpleITK  # noqa: PLC0415
 
     syntax = bare.file_meta.TransferSyntaxUID
     bare.PhotometricInterpretation = "MONOCHROME2"  # MONOCHROME1 would come back inverted
-    if not bare.PixelRepresentation:  # else values of more bits than are said would be cut
+    bits, *_ = _jpeg_frame(data)
+    if not bare.PixelRepresentation or bits == bare.BitsAllocated:
+        # else values of more bits than are said would be cut
         bare.BitsStored, bare.HighBit = bare.BitsAllocated, bare.BitsAllocated - 1
     bare.SOPClassUID = bare.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     bare.SOPInstanceUID = bare.file_meta.MediaStorageSOPInstanceUID = UID("2.25.1")

@@ -8,12 +8,10 @@ import logging
 import os
 import re
 import warnings
-import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -23,6 +21,7 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import UID, MediaStorageDirectoryStorage, SegmentationStorage
 
 from medseg3d.errors import FormatError
+from medseg3d.io.dicom.archive import LARGEST_UNPACKED, list_members, unpack_member
 from medseg3d.io.files import DICOM_SUFFIXES
 
 PREAMBLE: Final = 128
@@ -35,9 +34,6 @@ FLOAT_PIXELS: Final = {
     b"\x7f\xe0\x00\x09": "DoubleFloatPixelData",
 }
 """Tags in either byte order; nothing else in a header tells floats for sure."""
-
-LARGEST_UNPACKED: Final = 2**30
-"""1 GiB; what one member of a zip, or a deflated file, may unpack to."""
 
 LabelMapSegmentationStorage: Final = UID("1.2.840.10008.5.1.4.1.1.66.7")
 """Newer than pydicom's dictionary."""
@@ -73,7 +69,7 @@ class DicomFile:
         """
         with guarded(self):
             if self.member:
-                stream: BinaryIO = BytesIO(_unpacked(self, LARGEST_UNPACKED))
+                stream: BinaryIO = BytesIO(unpack_member(self.path, self.member))
             else:
                 stream = self.path.open("rb")
         with stream:
@@ -87,7 +83,7 @@ class DicomFile:
         """
         with guarded(self):
             if self.member:
-                return _unpacked(self, count)
+                return unpack_member(self.path, self.member, count)
             with self.path.open("rb") as stream:
                 return stream.read(count)
 
@@ -107,7 +103,7 @@ def find_files(source: Path) -> Iterator[DicomFile]:
         source = source.parent
     paths = [source] if source.is_file() else sorted(_visible_files(source))
     for path in paths:
-        members = _members(path) if path.suffix.lower() == ".zip" else [""]
+        members = list_members(path) if path.suffix.lower() == ".zip" else [""]
         yield from (DicomFile(path, member) for member in members)
 
 
@@ -227,36 +223,6 @@ def _visible_files(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = (Path(root, name) for name in names if not name.startswith("."))
         yield from (path for path in paths if path.is_file())  # a pipe would be waited for
-
-
-@lru_cache(maxsize=4)
-def _archive(path: Path, _changed: int) -> zipfile.ZipFile:
-    """Open an archive once: its directory is read anew each time, which takes longer the larger."""
-    return zipfile.ZipFile(path)
-
-
-def _members(path: Path) -> list[str]:
-    """List the files of an archive; none but "" where it is damaged or a name comes twice."""
-    try:
-        archive = _archive(path, path.stat().st_mtime_ns)
-    except Exception:  # noqa: BLE001 # zipfile raises whatever a damaged archive leads it to
-        return [""]
-    names = [info.filename for info in archive.infolist() if not info.is_dir()]
-    if len({*names}) < len(names):
-        return [""]
-    return sorted(name for name in names if not Path(name).name.startswith("."))
-
-
-def _unpacked(file: DicomFile, most: int) -> bytes:
-    """Unpack the first bytes of an archive's member, all of it where `most` is the budget."""
-    archive = _archive(file.path, file.path.stat().st_mtime_ns)
-    info = archive.getinfo(file.member)
-    if info.flag_bits & 1:
-        raise FormatError("is encrypted; unpack the archive first")
-    if most == LARGEST_UNPACKED < info.file_size:
-        raise FormatError(f"unpacks to {info.file_size} bytes; unpack the archive first")
-    with archive.open(info) as stream:
-        return stream.read(most)
 
 
 def _end_of_meta(head: bytes) -> int:

@@ -104,7 +104,7 @@ def _evened(volume: Volume, stack: Stack) -> Volume:
     places = stack.positions_mm
     steps = np.diff(places)
     spacing = float(steps.min())
-    if spacing < float(np.sort(steps)[len(steps) // 2]) / 4:
+    if spacing < float(steps.mean()) / 4:
         raise SeriesError(
             f"slices lie {spacing:.3f} mm apart in one place and {steps.max():.2f} mm in another: "
             "more than one volume? It is not resampled"

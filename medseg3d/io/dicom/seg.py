@@ -27,7 +27,7 @@ from medseg3d.io.dicom.derived import (
     find_segments,
     plain_text,
 )
-from medseg3d.io.dicom.headers import guarded, read_header
+from medseg3d.io.dicom.headers import LabelMapSegmentationStorage, guarded, read_header
 from medseg3d.io.dicom.seg_frames import add_frames
 from medseg3d.io.dicom.series import Series, find_stack
 from medseg3d.labels import LabelScheme
@@ -47,9 +47,6 @@ BACKGROUND: Final = Code(value="125040", meaning="Background", scheme="DCM")
 
 SERIES_NUMBER: Final = 9001
 """Above those of scanners, so that the series stands last."""
-
-LABEL_MAP_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.66.7"
-"""Label Map Segmentation Storage, which pydicom has no name for."""
 
 NO_DATE: Final = "19000101"
 """Date of the content where the source tells none; the file must have one."""
@@ -165,7 +162,7 @@ def _segmentation(header: Dataset, name: str, algorithm: Algorithm) -> Dataset:
 
 def _as_labelmap(seg: Dataset, parts: Sequence[Segment]) -> None:
     """Number the segments by their values, as the pixels do, and call 0 the background."""
-    seg.SOPClassUID, seg.SegmentationType = LABEL_MAP_STORAGE, "LABELMAP"
+    seg.SOPClassUID, seg.SegmentationType = LabelMapSegmentationStorage, "LABELMAP"
     for part, segment in zip(parts, seg.SegmentSequence, strict=True):
         (segment.SegmentNumber,) = part.values
     background = Dataset()

@@ -28,7 +28,6 @@ from pydicom.uid import (
     MRImageStorage,
     generate_uid,
 )
-from pydicom.valuerep import format_number_as_ds
 
 CANARY_NAME, CANARY_ID = "CANARY^PATIENT", "CANARY-ID"
 GRADIENT_RAS = np.array((7.0, 11.0, 13.0))
@@ -166,7 +165,7 @@ def blank(class_uid: str, *, series: object = 1, **tags: Any) -> Dataset:
 
 
 def decimals(numbers: Iterable[float]) -> list[str]:
-    return [format_number_as_ds(float(number)) for number in numbers]
+    return [f"{float(number) + 0.0:.10g}" for number in numbers]  # at most 16 characters
 
 
 def plane_values(geometry: Geometry, k: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from medseg3d.io.convert import convert_series
 from medseg3d.io.dicom.read import read_series
 from medseg3d.io.files import read_volume
 
-from .phantom import CANARY_ID, CANARY_NAME, Geometry, slices, write
+from .phantom import CANARY_ID, CANARY_NAME, Geometry, slices, uid, write
 
 PLAIN = Geometry()
 
@@ -142,3 +142,32 @@ def test_names_keep_to_letters_that_every_disk_takes(tmp_path: Path):
     write(slices(PLAIN, SeriesDescription="../T1 *ax/2"), tmp_path / "in")
     (done,) = convert_series(tmp_path / "in", tmp_path / "out", names="{description}")
     assert done.path == tmp_path / "out/T1-ax-2.nii.gz"
+
+
+def test_names_that_some_disk_takes_for_one_are_numbered(tmp_path: Path):
+    for n, description in enumerate(("a", "a", "a_2", "A")):
+        write(slices(PLAIN, add=100 * n, series=n, SeriesDescription=description), tmp_path / "in")
+    done = [*convert_series(tmp_path / "in", tmp_path / "out", names="{description}")]
+    names = [one.path.name.lower() for one in done if one.path]
+    assert len({*names}) == len(names) == len([*(tmp_path / "out").glob("*.nii.gz")]) == 4
+    voxels = {int(read_volume(one.path).array_CIJK[0, 0, 0, 0]) for one in done if one.path}
+    assert len(voxels) == 4
+
+
+def test_no_account_tells_what_files_are_called(tmp_path: Path):
+    for n, path in enumerate(write(slices(PLAIN, at=[0, 1, 3, 4]), tmp_path / "DOE_JOHN")):
+        path.rename(path.with_name(f"DOE_JOHN_{n}.dcm"))
+    (done,) = convert_series(tmp_path / "DOE_JOHN", tmp_path / "out", gaps="resample")
+    assert done.path
+    assert b"DOE" not in everything_in(tmp_path / "out")
+
+
+def test_an_account_tells_studies_apart_by_a_number(tmp_path: Path):
+    for n in range(3):
+        study = uid("study", n // 2)
+        write(slices(PLAIN, series=n, SeriesNumber=n, StudyInstanceUID=study), tmp_path / "in")
+    [*_] = convert_series(tmp_path / "in", tmp_path / "out")
+    accounts = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")]
+    studies = {account["series_number"]: account["study"] for account in accounts}
+    assert studies[0] == studies[1] != studies[2]
+    assert {*studies.values()} == {1, 2}

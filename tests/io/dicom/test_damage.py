@@ -136,6 +136,14 @@ class TestDamage:
         with refused(path.name, kind=FormatError):
             read_series(folder)
 
+    def test_a_damaged_file_alone_in_its_folder_is_refused_by_name(self, files):
+        path, folder = files
+        (folder / "alone").mkdir()
+        moved = path.rename(folder / "alone" / path.name)
+        moved.write_bytes(moved.read_bytes()[:200])
+        with refused(path.name, kind=FormatError):
+            read_series(folder)
+
     def test_a_file_without_bytes_is_refused_by_name(self, files):
         path, folder = files
         path.write_bytes(b"")
@@ -176,6 +184,10 @@ class TestDamage:
         paths = write(slices(PLAIN), tmp_path, suffix="")
         paths[4].write_bytes(bytes(40) + b"\xd8\x39" + paths[4].read_bytes()[40:])
         assert_ramp_or_refused(tmp_path, PLAIN, paths[4].name)
+
+    def test_a_plain_file_that_speaks_of_deflated_ones_is_no_such_file(self, tmp_path):
+        write(slices(PLAIN, ImageComments="1.2.840.10008.1.2.1.99"), tmp_path)
+        assert_ramp(read_series(tmp_path), PLAIN)
 
     def test_a_name_of_a_character_set_nobody_knows_does_not_matter(self, tmp_path):
         files = slices(PLAIN)

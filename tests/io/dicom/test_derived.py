@@ -17,6 +17,7 @@ from medseg3d.io.dicom.derived import (
     describe_source,
     plane_of,
 )
+from medseg3d.io.dicom.read import read_series
 from medseg3d.io.dicom.series import find_stack
 from medseg3d.volume import Volume
 
@@ -82,6 +83,16 @@ def test_pixels_outside_a_label_map_are_background(tmp_path: Path) -> None:
     labels = aligned_labels(small, stack, resample=True)
     assert labels[:, :, :2].all()
     assert not labels[:, :, 2].any()
+
+
+@pytest.mark.parametrize("at", [[0, 1, 2, 3, 4.6], [0, 1, 2, 3.3, 4.95], [0, 1, 2, 4, 5.95]])
+def test_an_even_grid_that_ends_before_the_last_slice_labels_that_too(
+    at: list[float], tmp_path: Path
+) -> None:
+    write(slices(Geometry(shape=(3, 4, 5)), at=at), tmp_path)
+    even = read_series(tmp_path, gaps="resample")
+    full = Volume(np.ones((1, *even.shape_IJK), dtype=np.uint8), even.affine)
+    assert aligned_labels(full, find_stack(tmp_path), resample=True).all()
 
 
 def test_a_frame_without_a_place_is_named(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from pydicom.uid import (
     EnhancedCTImageStorage,
     EnhancedMRImageStorage,
+    MRImageStorage,
     RLELossless,
 )
 
@@ -148,6 +149,21 @@ class TestEnhanced:
         assert_ramp(read_series(tmp_path), PLAIN)
 
 
+SLICES = {
+    "MOSAIC": lambda file: setattr(file, "ImageType", ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]),
+    "one tile": lambda file: private(file, 0x0019, "SIEMENS MR HEADER", 0x0A, "US", 1),
+    "GE's own element": lambda file: private(file, 0x0019, "GEMS_ACQU_01", 0x0A, "US", 30),
+    "damaged CSA": lambda file: private(
+        file, 0x0029, "SIEMENS CSA HEADER", 0x10, "OB", b"SV10\4\3\2\1" + b"\xff" * 200
+    ),
+}
+"""What plain slices say that sounds like a mosaic."""
+
+
+def private(file, group, creator, element, vr, value):
+    file.private_block(group, creator, create=True).add_new(element, vr, value)
+
+
 class TestMosaic:
     @pytest.mark.parametrize("geometry", [PLAIN, OBLIQUE, several(OBLIQUE, slices=4)])
     def test_tiles_are_slices(self, geometry, tmp_path):
@@ -168,6 +184,21 @@ class TestMosaic:
         assert len(volumes) == 3
         for t, name in enumerate(sorted(volumes)):
             assert_ramp(volumes[name], OBLIQUE, add=1000 * t)
+
+    @pytest.mark.parametrize("words", [[], ["M", "ND"], ["FMRI", "NONE", "VFRAME"]])
+    def test_they_are_known_by_their_private_header_alone(self, words, tmp_path):
+        file = mosaic(PLAIN)
+        file.ImageType = ["ORIGINAL", "PRIMARY", *words]
+        write([file], tmp_path)
+        assert_ramp(read_series(tmp_path), PLAIN)
+
+    @pytest.mark.parametrize("change", SLICES)
+    def test_slices_are_none_whatever_they_say_of_mosaics(self, change, tmp_path):
+        files = slices(PLAIN, class_uid=MRImageStorage)
+        for file in files:
+            SLICES[change](file)
+        write(files, tmp_path)
+        assert_ramp(read_series(tmp_path), PLAIN)
 
     def test_compressed_ones_too(self, tmp_path):
         write([mosaic(OBLIQUE)], tmp_path, syntax=RLELossless)

@@ -158,6 +158,16 @@ class TestTilt:
         with refused("tilt", "degree"):
             read_series(tmp_path)
 
+    @pytest.mark.parametrize(("beside_mm", "is_tilt"), [(0.01, False), (0.04, True)])
+    def test_rounding_of_thin_slices_is_no_tilt(self, beside_mm, is_tilt, tmp_path):
+        thin = replace(PLAIN, shape=(7, 6, 3), step=(beside_mm, 0.0, 0.5))
+        write(slices(thin), tmp_path)
+        if is_tilt:
+            with refused("tilted by 4.57 degrees"):
+                read_series(tmp_path)
+        else:
+            assert_ramp(read_series(tmp_path), thin)
+
     def test_gaps_and_tilt_together(self, tmp_path):
         geometry = Geometry.tilted(15, shape=(7, 20, 9))
         write(slices(geometry, at=[0, 1, 2, 4, 5, 7]), tmp_path)
@@ -230,6 +240,17 @@ class TestGaps:
         assert np.abs(volume.array_CIJK[0].astype("f8") - value_at(places)).max() < 1.01
         assert places[..., 2].max() <= PLAIN.place(at[-1])[2] + 1e-3
         assert places[..., 2].max() > PLAIN.place(at[-1])[2] - volume.spacing_mm[2]
+
+    def test_two_volumes_a_little_apart_are_not_resampled_into_one(self, tmp_path):
+        at = [k + beside for k in range(5) for beside in (0, 0.02)]
+        write(slices(PLAIN, at=at), tmp_path)
+        with refused("0.050 mm", "2.45 mm", "more than one volume"):
+            read_series(tmp_path, gaps="resample")
+
+    def test_the_usual_distance_is_one_that_there_is(self, tmp_path):
+        write(slices(PLAIN, at=[0, 1, 2.2, 3.4, 4.4]), tmp_path)
+        with refused("usual are 2.50 mm"):
+            read_series(tmp_path)
 
 
 class TestDoubledSlices:

@@ -18,6 +18,7 @@ from pydicom.uid import EnhancedCTImageStorage
 
 from medseg3d.errors import ConfigError, GridError, LabelError, SeriesError
 from medseg3d.io.dicom.read import read_series
+from medseg3d.io.dicom.rtstruct import write_rtstruct
 from medseg3d.io.dicom.seg import Algorithm, cielab, write_dicom_seg
 from medseg3d.io.dicom.seg_read import read_dicom_seg
 from medseg3d.io.dicom.series import find_stack
@@ -511,6 +512,22 @@ def test_values_foreign_to_the_scheme_are_refused(folder: Path, tmp_path: Path) 
         write_dicom_seg(foreign, tmp_path / "s.dcm", series=folder, scheme=SCHEME)
 
 
+@pytest.mark.parametrize("write_it", [write_dicom_seg, write_rtstruct])
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"scheme": "btcv"}, "a scheme is a LabelScheme, got 'btcv'"),
+        ({"segments": "bogus"}, "segments 'bogus' is none of values, regions"),
+    ],
+)
+def test_wrong_wishes_are_refused(
+    write_it: Any, wrong: Any, said: str, folder: Path, tmp_path: Path, unchecked: None
+) -> None:
+    wishes = {"series": folder, "scheme": SCHEME, **wrong}
+    with pytest.raises(ConfigError, match=said):
+        write_it(on_grid(folder), tmp_path / "s.dcm", **wishes)
+
+
 def test_a_folder_that_is_not_there_is_said_and_nothing_left_behind(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -550,8 +567,10 @@ def test_odd_headers_are_taken_over_as_they_are_without_a_warning(
 
 def test_long_names_and_backslashes_fit_into_the_file(folder: Path, tmp_path: Path) -> None:
     names = {1: "left\\right", 2: "a" * 80, 4: "tumour"}
-    scheme = LabelScheme(values=names, codes=dict.fromkeys(names.values(), "liver"))
+    scheme = LabelScheme(name="a\\b", values=names, codes=dict.fromkeys(names.values(), "liver"))
     write_dicom_seg(on_grid(folder), tmp_path / "s.dcm", series=folder, scheme=scheme)
+    assert dcmread(tmp_path / "s.dcm").ContentDescription == "a/b"
+    assert dcmread(tmp_path / "s.dcm").SeriesDescription == "medseg3d a/b"
     labels = [s.name for s in read_dicom_seg(tmp_path / "s.dcm").segments]
     assert labels == ["left/right", "a" * 64, "tumour"]
     assert complaints(tmp_path / "s.dcm") == []

@@ -132,6 +132,7 @@ def geometries(draw: st.DrawFn) -> Geometry:
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     geometry=geometries(),

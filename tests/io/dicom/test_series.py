@@ -18,7 +18,7 @@ from medseg3d.errors import FormatError
 from medseg3d.io.dicom.read import read_series
 from medseg3d.io.dicom.series import find_series
 
-from .judge import assert_ramp, assert_ramp_or_refused, limited, refused
+from .judge import assert_ramp, assert_ramp_or_refused, limited, refused, several
 from .phantom import (
     Geometry,
     blank,
@@ -107,6 +107,48 @@ class TestFolders:
         with refused(kind=FormatError):
             read_series(path)
 
+    def test_a_zip_that_holds_a_name_twice_is_refused(self, tmp_path):
+        paths = write(slices(several(PLAIN, slices=2)), tmp_path / "a")
+        with zipfile.ZipFile(tmp_path / "flat.zip", "w") as archive:
+            archive.write(paths[0], "same.dcm")
+            with pytest.warns(UserWarning, match="Duplicate name"):
+                archive.write(paths[1], "same.dcm")
+        with refused("flat.zip", "twice", kind=FormatError):
+            read_series(tmp_path / "flat.zip")
+
+    def test_an_encrypted_zip_is_refused(self, tmp_path):
+        write(slices(PLAIN), tmp_path / "a")
+        path = Path(shutil.make_archive(str(tmp_path / "study"), "zip", tmp_path / "a"))
+        content = path.read_bytes()
+        for mark, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+            parts = content.split(mark)
+            locked = [part[: flags - 4] + b"\1\0" + part[flags - 2 :] for part in parts[1:]]
+            content = mark.join([parts[0], *locked])
+        path.write_bytes(content)
+        with refused("encrypted", kind=FormatError):
+            read_series(path)
+
+    @pytest.mark.parametrize("folder", ["series", "reports"])
+    def test_an_archive_that_is_none_keeps_no_series_from_being_listed(self, folder, tmp_path):
+        write(slices(PLAIN), tmp_path / "series")
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "report.zip").write_bytes(b"no archive")
+        (series,) = find_series(tmp_path)
+        assert [stack.size for stack in series.stacks] == ["7×6×5"]
+        with refused("report.zip"):  # it may hold a slice
+            read_series(tmp_path)
+
+    def test_a_zip_of_changed_bytes_is_read_right_or_refused(self, tmp_path):
+        write(slices(PLAIN), tmp_path / "a", suffix="")
+        path = Path(shutil.make_archive(str(tmp_path / "study"), "zip", tmp_path / "a"))
+        content = path.read_bytes()
+        directory = content.index(b"PK\1\2")
+        for at in range(directory, len(content), 5):
+            changed = content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :]
+            path = tmp_path / f"{at}.zip"
+            path.write_bytes(changed)
+            assert_ramp_or_refused(path, PLAIN)
+
     def test_a_zip_that_unpacks_beyond_all_bounds_is_refused(self, tmp_path):
         with (
             zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as z,
@@ -156,10 +198,21 @@ class TestFiles:
         (tmp_path / "link").symlink_to(tmp_path / "gone")
         assert_ramp_or_refused(tmp_path, PLAIN, "link")
 
-    def test_links_in_a_circle_end(self, tmp_path):
+    def test_links_are_followed(self, tmp_path):
+        files = slices(PLAIN)
+        write(files[:2], tmp_path / "series")
+        (there,) = write(files[2:3], tmp_path / "there")
+        write(files[3:], tmp_path / "elsewhere")
+        (tmp_path / "series/slice.dcm").symlink_to(there)
+        (tmp_path / "series/rest").symlink_to(tmp_path / "elsewhere")
+        assert_ramp(read_series(tmp_path / "series"), PLAIN)
+
+    def test_links_in_a_circle_end_and_show_nothing_twice(self, tmp_path):
         write(slices(PLAIN), tmp_path)
         (tmp_path / "circle").symlink_to(tmp_path)
-        assert_ramp(read_series(tmp_path), PLAIN)
+        (series,) = find_series(tmp_path)
+        assert series.remarks == ()
+        assert_ramp(read_series(series), PLAIN)
 
     def test_the_same_files_unpacked_beside_their_zip(self, tmp_path):
         write(slices(PLAIN), tmp_path / "a")
@@ -170,10 +223,43 @@ class TestFiles:
 def test_what_is_odd_about_a_series_is_said_when_it_is_found(tmp_path):
     write(slices(Geometry.tilted(18.5), series="tilt", SeriesNumber=1), tmp_path)
     write(slices(PLAIN, at=[0, 1, 3], series="gap", SeriesNumber=2), tmp_path)
-    write(slices(PLAIN, series="plain", SeriesNumber=3), tmp_path)
+    write(slices(PLAIN, series="plain", SeriesNumber=3, SpacingBetweenSlices="2.5"), tmp_path)
     tilt, gap, plain = sorted(find_series(tmp_path), key=lambda series: series.number)
     assert "18.5" in " ".join(tilt.stacks[0].remarks())
     assert "17.50 mm" in " ".join(gap.stacks[0].remarks())
     assert not [*plain.stacks[0].remarks()]
     assert plain.modality == "CT"
     assert math.isclose(plain.stacks[0].grid.spacing_mm[2], 2.5)
+
+
+@pytest.mark.parametrize("at", [[0, 2, 4], [0, 4]])
+def test_slices_further_apart_than_they_say_are_read_and_told(at, tmp_path):
+    write(slices(PLAIN, at=at, SpacingBetweenSlices="2.5"), tmp_path)
+    assert read_series(tmp_path).spacing_mm[2] == pytest.approx(2.5 * at[1])
+    (stack,) = find_series(tmp_path)[0].stacks
+    said = f"slices lie {2.5 * at[1]:.2f} mm apart, their headers say 2.50 mm"
+    assert [*stack.remarks()] == [said]
+
+
+@pytest.mark.parametrize("along", ["2.5", "2.3715"])
+def test_a_distance_said_along_the_table_or_the_normal_is_right_for_tilted_slices(along, tmp_path):
+    write(slices(Geometry.tilted(18.4544), SpacingBetweenSlices=along), tmp_path)
+    (stack,) = find_series(tmp_path)[0].stacks
+    assert [*stack.remarks()] == ["gantry tilted by 18.45 degrees"]
+
+
+def test_names_of_files_do_not_matter(tmp_path):
+    paths = write(slices(PLAIN), tmp_path / "in")
+    for n, path in enumerate(paths):
+        (tmp_path / "in" / str(n)).mkdir()
+        path.rename(tmp_path / "in" / str(n) / "same.dcm")
+    assert_ramp(read_series(tmp_path / "in"), PLAIN)
+
+
+def test_files_that_differ_and_say_they_are_one_are_told_by_their_folders(tmp_path):
+    files = slices(PLAIN)
+    write(files, tmp_path / "first")
+    files[0].SeriesDescription = "sent again"
+    (path,) = write(files[:1], tmp_path / "second")
+    with refused(f"'first/{path.name}' and 'second/{path.name}' differ"):
+        read_series(tmp_path)

@@ -108,6 +108,20 @@ class TestValues:
         write(files, tmp_path)
         assert_ramp(read_series(tmp_path), PLAIN)
 
+    @pytest.mark.parametrize("k", [0, 2, 4])
+    def test_one_slice_without_a_slope_is_refused_by_name(self, k, tmp_path):
+        files = slices(slope=2, intercept=0)
+        del files[k].RescaleSlope, files[k].RescaleIntercept
+        paths = write(files, tmp_path)
+        with refused(paths[k].name, "no rescale slope"):
+            read_series(tmp_path)
+
+    def test_one_slice_without_a_slope_where_all_others_say_1_is_like_them(self, tmp_path):
+        files = slices(slope=1, intercept=0)
+        del files[2].RescaleSlope, files[2].RescaleIntercept
+        write(files, tmp_path)
+        assert_ramp(read_series(tmp_path), PLAIN)
+
     def test_values_that_no_16_bits_hold_do_not_wrap(self, tmp_path):
         write(slices(stored=Stored(16, 16, signed=False), slope=0.0625, intercept=-100), tmp_path)
         for file in tmp_path.iterdir():
@@ -250,6 +264,18 @@ class TestTransferSyntaxes:
             dataset.Rows, dataset.Columns = 40, 33
             dataset.save_as(path)
         with refused(kind=FormatError):
+            read_series(tmp_path)
+
+    @pytest.mark.parametrize("signed", [False, True])
+    @pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless, JPEGLosslessSV1])
+    def test_more_bits_than_said_are_refused_and_do_not_wrap(self, syntax, signed, tmp_path):
+        stored = Stored(signed=signed)
+        paths = write(slices(self.LARGE, stored=stored, slope=0.125), tmp_path, syntax=syntax)
+        for path in paths:
+            dataset = dcmread(path)
+            dataset.BitsStored, dataset.HighBit = 12, 11
+            dataset.save_as(path)
+        with refused("says it stores 12 bits each", kind=FormatError):
             read_series(tmp_path)
 
     @pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])

@@ -12,9 +12,12 @@ from medseg3d.errors import MedSegError
 from medseg3d.io.dicom.read import read_series
 from medseg3d.io.dicom.series import find_series
 
-from .judge import assert_ramp, assert_ramp_or_refused, places_of, refused, several, volumes_of
+from .judge import assert_ramp, places_of, refused, several, volumes_of
 from .phantom import (
     Geometry,
+    Placed,
+    enhanced,
+    item,
     slices,
     uid,
     value_at,
@@ -297,12 +300,23 @@ class TestOrderOfTimes:
             found.add(round(add / 1000))
         assert found == {0, 1, 2}
 
-    def test_a_time_index_that_counts_slices_makes_no_volumes_of_one_slice(self, tmp_path):
+    @pytest.mark.parametrize("key", ["TemporalPositionIdentifier", "StackID"])
+    def test_an_index_that_counts_slices_makes_no_volumes_of_one_slice(self, key, tmp_path):
         files = slices(PLAIN)
         for k, file in enumerate(files):
-            file.TemporalPositionIdentifier = k + 1
+            setattr(file, key, k + 1 if key == "TemporalPositionIdentifier" else str(k + 1))
         write(files, tmp_path)
-        assert_ramp_or_refused(tmp_path, PLAIN, "volumes")
+        assert_ramp(read_series(tmp_path), PLAIN)
+
+    def test_directions_that_differ_by_noise_make_no_volumes(self, tmp_path):
+        files = slices(PLAIN)
+        for k, file in enumerate(files):
+            turn = 1e-4 * (-1) ** k
+            file.ImageOrientationPatient = [1, turn, 0, -turn, 1, 0]
+        write(files, tmp_path)
+        volume = read_series(tmp_path)
+        assert volume.shape_IJK == PLAIN.shape
+        assert np.abs(volume.array_CIJK[0] - value_at(places_of(volume))).max() < 0.6
 
     @pytest.mark.parametrize("key", ["EchoTime", "DiffusionBValue"])
     def test_small_differences_from_slice_to_slice_are_no_volumes(self, key, tmp_path):
@@ -311,3 +325,110 @@ class TestOrderOfTimes:
             setattr(file, key, 4.5 + 0.01 * k)
         write(files, tmp_path)
         assert_ramp(read_series(tmp_path), PLAIN)
+
+
+def find_times(folder, count):
+    """Find each volume, none a mixture, by what it adds to the phantom in thousands."""
+    found = {}
+    for name, volume in volumes_of(folder).items():
+        t = round(float(np.median(volume.array_CIJK[0] - value_at(places_of(volume)))) / 1000)
+        assert_ramp(volume, PLAIN, add=1000 * t)
+        found[t] = name
+    assert sorted(found) == [*range(count)]
+    return [found[t] for t in range(count)]
+
+
+class TestScrambled:
+    """Frames or numbers in an order that says nothing; no volume may be a mixture."""
+
+    DIRECTIONS = (None, (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+
+    def diffusion(self, told_by):
+        """Give one b=0 and three b=1000 in one file, its frames in no order."""
+        frames = []
+        for t, direction in enumerate(self.DIRECTIONS):
+            group = {"DiffusionBValue": 1000.0 if direction else 0.0}
+            if direction and told_by == "gradient":
+                gradient = item(DiffusionGradientOrientation=[*direction])
+                group["DiffusionGradientDirectionSequence"] = [gradient]
+            for k in range(5):
+                content = {"StackID": "1", "InStackPositionNumber": k + 1}
+                if told_by == "index":
+                    content["DimensionIndexValues"] = [1, k + 1, t + 1]
+                groups = {"MRDiffusionSequence": group}
+                frames.append(Placed(PLAIN, k, add=1000 * t, content=content, groups=groups))
+        np.random.default_rng(0).shuffle(frames)
+        file = enhanced(frames)
+        pointers = 0x00209056, 0x00209057, 0x00189087  # stack, place in it, b-value
+        file.DimensionIndexSequence = [item(DimensionIndexPointer=tag) for tag in pointers]
+        return file
+
+    @pytest.mark.parametrize(("told_by", "word"), [("index", "volume"), ("gradient", "direction")])
+    def test_frames_are_told_apart_by_index_or_gradient(self, told_by, word, tmp_path):
+        write([self.diffusion(told_by)], tmp_path)
+        assert sorted(find_times(tmp_path, 4)) == [f"{word}-{n}" for n in (1, 2, 3, 4)]
+
+    def test_frames_that_only_their_number_tells_apart_are_refused(self, tmp_path):
+        write([self.diffusion("")], tmp_path)
+        with refused("nothing in the headers says which volume each belongs to"):
+            read_series(tmp_path)
+
+    def test_moments_count_more_than_the_order_of_frames(self, tmp_path):
+        frames = [
+            Placed(
+                PLAIN,
+                k,
+                add=1000 * t,
+                content={"FrameAcquisitionDateTime": f"20200101101{t}{k * 20 % 50:02}"},
+            )
+            for t in range(3)
+            for k in range(5)
+        ]
+        np.random.default_rng(1).shuffle(frames)
+        write([enhanced(frames)], tmp_path)
+        assert find_times(tmp_path, 3) == ["time-1", "time-2", "time-3"]
+
+    def numbered(self, numbers, tags):
+        """Give one volume for each of `tags`, its images numbered volume by volume."""
+        files = [f for t, own in enumerate(tags) for f in slices(PLAIN, add=1000 * t, **own)]
+        for number, file in zip(numbers, files, strict=True):
+            file.InstanceNumber = int(number)
+        return files
+
+    def test_numbers_that_mix_b_values_are_refused(self, tmp_path):
+        numbers = (1, 6, 7, 12, 13), (2, 4, 8, 10, 14), (3, 5, 9, 11, 15)
+        bs = [{"DiffusionBValue": b, "class_uid": MRImageStorage} for b in (0.0, 1000.0, 1000.0)]
+        write(self.numbered(np.ravel(numbers), bs), tmp_path)
+        with refused("nothing in the headers says which volume"):
+            read_series(tmp_path)
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_random_numbers_are_refused(self, seed, tmp_path):
+        numbers = np.random.default_rng(seed).permutation(15) + 1
+        write(self.numbered(numbers, [{}, {}, {}]), tmp_path)
+        with refused("nothing in the headers says which volume"):
+            read_series(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("key", "values", "word"),
+        [
+            ("ConvolutionKernel", ("B30f", "B70f"), "kernel"),
+            ("FlipAngle", (5, 15), "flip"),
+            ("InversionTime", (700, 2500), "inversion"),
+        ],
+    )
+    def test_what_each_image_says_counts_more_than_its_number(self, key, values, word, tmp_path):
+        numbers = 1, 4, 5, 8, 9, 2, 3, 6, 7, 10
+        write(self.numbered(numbers, [{key: value} for value in values]), tmp_path)
+        assert find_times(tmp_path, 2) == [f"{word}-1", f"{word}-2"]
+
+
+def test_acquisitions_that_overlap_are_told_apart(tmp_path):
+    upper = replace(PLAIN, origin=(10.0, -20.0, 15.0 + 3 * 2.5))
+    files = slices(PLAIN, AcquisitionNumber=1)
+    files += slices(upper, add=1000, AcquisitionNumber=2)
+    write(files, tmp_path)
+    volumes = volumes_of(tmp_path)
+    assert sorted(volumes) == ["acquisition-1", "acquisition-2"]
+    assert_ramp(volumes["acquisition-1"], PLAIN)
+    assert_ramp(volumes["acquisition-2"], upper, add=1000)
