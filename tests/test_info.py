@@ -51,6 +51,7 @@ def test_networks_of_monai_are_measured_too():
     assert describe("monai/SegResNet")["parameters_3d"] > 1e5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_every_preset_is_described(name: str):
     facts = describe(name)

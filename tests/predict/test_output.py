@@ -65,6 +65,7 @@ def test_a_segmentation_holds_the_same_voxels_and_names_its_model(
     assert digest.encode() in written.read_bytes()
 
 
+@pytest.mark.slow
 def test_tilted_slices_get_the_labels_that_lie_on_them(model: Path, tilted: Path, tmp_path: Path):
     (refused,) = predict_inputs(model, [tilted], tmp_path / "out", settings=CODED)
     assert "tilted by 18.50 degrees" in str(refused.reason)

@@ -33,6 +33,8 @@ SINGLE = [
 SEVERAL = {"mr_epi_4d_ge": 3, "mr_mosaic_siemens": 2, "mr_enhanced_multiframe_xa10": 4}
 TILTED = "ct_gantry_tilt_phantom"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=[None, 1, 2], ids=["as they come", "shuffled", "shuffled again"])
 def shuffled(request, shared_data, tmp_path):

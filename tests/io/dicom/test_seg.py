@@ -591,6 +591,7 @@ REAL = {
 """Real series -> one of their volumes."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("segments", ["values", "labelmap"])
 @pytest.mark.parametrize("name", REAL)
 def test_labels_of_real_series_come_back(

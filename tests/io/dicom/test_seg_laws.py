@@ -22,6 +22,8 @@ from medseg3d.volume import Volume
 
 from .phantom import Geometry, slices, write
 
+pytestmark = pytest.mark.slow
+
 VALUES = {2: "liver", 3: "spleen", 7: "pancreas"}
 SCHEME = LabelScheme(values=VALUES, codes={name: name for name in VALUES.values()})
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -88,7 +90,6 @@ def test_every_orientation_is_read_back_by_ourselves_and_by_highdicom(
     require_same_places(judge.array, LPS @ judge.affine, label_map)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("directions", ORIENTATIONS[::5])
 def test_orientations_are_read_back_by_dcmqi(
     directions: tuple[tuple[float, ...], ...], tmp_path: Path
@@ -132,7 +133,6 @@ def geometries(draw: st.DrawFn) -> Geometry:
     )
 
 
-@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     geometry=geometries(),

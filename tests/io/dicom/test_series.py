@@ -149,6 +149,7 @@ class TestFolders:
             path.write_bytes(changed)
             assert_ramp_or_refused(path, PLAIN)
 
+    @pytest.mark.slow
     def test_a_zip_that_unpacks_beyond_all_bounds_is_refused(self, tmp_path):
         with (
             zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as z,
