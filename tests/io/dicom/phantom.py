@@ -165,7 +165,8 @@ def blank(class_uid: str, *, series: object = 1, **tags: Any) -> Dataset:
 
 
 def decimals(numbers: Iterable[float]) -> list[str]:
-    return [f"{float(number) + 0.0:.10g}" for number in numbers]  # at most 16 characters
+    # at most 16 characters
+    return [f"{number:.10g}" if abs(number) > 1e-20 else "0" for number in map(float, numbers)]
 
 
 def plane_values(geometry: Geometry, k: float) -> np.ndarray:
