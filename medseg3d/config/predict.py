@@ -19,6 +19,11 @@ class PredictConfig(Section):
     """Tiles per forward pass; the result does not depend on it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Of weights and activations; `auto` takes half precision where the processor computes in it,
+    `fp32` gives the same bits on every machine of a kind. Tiles are summed in fp32 always."""
+    backend: Literal["auto", "torch", "openvino"] = "torch"
+    """What computes on a CPU; `auto` takes OpenVINO where it is installed, but not for fp32."""
     postprocess: dict[str, RegionRule] = Field(default={})
     """Region's or value's name -> what is done to it in the label map, on the grid of the images;
     one after the other, in the order given."""

@@ -134,6 +134,12 @@ def _parse_recipe(content: dict[str, Any], path: str | Path) -> Recipe:
         raise BundleError(f"'{path}', written by medseg3d {content['version']}: {error}") from error
 
 
+def bundle_digest(bundle: Bundle) -> str:
+    """Give what tells a bundle's network, weights and structure, from any other."""
+    weights = {name: t.detach().cpu().contiguous() for name, t in bundle.net.state_dict().items()}
+    return digest_of(bundle.recipe.network.model_dump(mode="json"), weights)
+
+
 def digest_of(content: dict[str, Any], weights: dict[str, Tensor]) -> str:
     """Give the SHA-256 of plain data and of named tensors, their types and shapes included."""
     digest = hashlib.sha256(json.dumps(content).encode())

@@ -20,6 +20,7 @@ from medseg3d.errors import ConfigError
 from medseg3d.io.atomic import prepare_folder
 from medseg3d.labels import channels_to_values
 from medseg3d.nets.bundle import Bundle, load_bundle, reuse_weights
+from medseg3d.predict.engine import Engine, bundle_engine
 from medseg3d.predict.output import AS_NIFTI, Output, plan_output, require_source, write_result
 from medseg3d.predict.postprocess import postprocess_label_map
 from medseg3d.predict.sliding import Progress, predict_labels
@@ -52,12 +53,14 @@ def predict_case(
     bundle: Bundle,
     images: str | Path | Sequence[str | Path] | Volume,
     *,
+    engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> Volume:
     """Segment one case: a Volume of one channel, on exactly the grid of the images.
 
     `images` are files, one per channel in the order of `bundle.recipe.images`, or a Volume with
-    those channels. Runs on the device of `bundle.net`.
+    those channels. Runs on the device of `bundle.net`, in the precision of its recipe; for many
+    cases, `bundle_engine` prepares that once.
 
     Raises:
         ConfigError: not as many channels as the model takes.
@@ -75,16 +78,25 @@ def predict_case(
         )
     preprocessed = preprocess_volume(volume, recipe.preprocess)
     image_CIJK = preprocessed.volume.array_CIJK
-    channels_IJK = predict_channels(bundle, image_CIJK, progress=progress)
+    engine = engine or bundle_engine(bundle)
+    channels_IJK = predict_channels(engine, image_CIJK, recipe, progress=progress)
     restored = preprocessed.restore(channels_to_values(channels_IJK, recipe.labels))
     return postprocess_label_map(restored, recipe.labels, recipe.predict.postprocess)
 
 
 def predict_channels(
-    bundle: Bundle, image_CIJK: Float32[np.ndarray, "C I J K"], *, progress: Progress | None = None
+    engine: Engine,
+    image_CIJK: Float32[np.ndarray, "C I J K"],
+    recipe: Recipe,
+    *,
+    progress: Progress | None = None,
 ) -> LabelMapIJK:
-    """Give each voxel of a preprocessed image its output channel; 2D networks go slice by slice."""
-    predict = bundle.recipe.predict
+    """Give each voxel of a preprocessed image its output channel; 2D networks go slice by slice.
+
+    Raises:
+        ConfigError: the recipe has no tile size.
+    """
+    predict = recipe.predict
     if predict.tile_size is None:
         raise ConfigError(
             "the recipe has no predict.tile_size; set it with --set predict.tile_size=…"
@@ -93,7 +105,7 @@ def predict_channels(
     def labels_of(image: np.ndarray, report: Progress | None) -> np.ndarray:
         tensor = torch.tensor(np.ascontiguousarray(image))  # a copy: stored cases are read-only
         labels = predict_labels(
-            bundle.net,
+            engine,
             tensor,
             tile_size=predict.tile_size or (),
             overlap=predict.overlap,
@@ -102,7 +114,7 @@ def predict_channels(
         )
         return labels.cpu().numpy()
 
-    if bundle.recipe.spatial_dims == 3:
+    if recipe.spatial_dims == 3:
         return labels_of(image_CIJK, progress)
     num_slices = image_CIJK.shape[-1]
     slices = []
@@ -139,6 +151,7 @@ def predict_cases(
             "choose another --out than the folder of the images"
         )
     prepare_folder(out, keep=[] if overwrite else targets.values())
+    engine = bundle_engine(bundle)
     for case in cases:
         start = perf_counter()
         reason, written = None, False
@@ -147,7 +160,7 @@ def predict_cases(
             progress = on_tiles(case) if on_tiles else None
             images = [case.images[channel] for channel in bundle.recipe.images]
             require_source(images[0], output)
-            label_map = predict_case(bundle, images, progress=progress)
+            label_map = predict_case(bundle, images, engine=engine, progress=progress)
             written = write_result(
                 label_map, targets[case.id], image=images[0], recipe=bundle.recipe, output=output
             )

@@ -1,23 +1,66 @@
-"""Whole images through a network that sees one tile at a time."""
+"""Whole images through a network that sees one tile at a time, a slab of the result at a time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
 
 import torch
-from jaxtyping import Float, Float32, Integer
+from jaxtyping import Float32, Integer, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from medseg3d.errors import ConfigError, GridError
-from medseg3d.predict.tiles import gaussian_weight, plan_tiles, require_divisible
+from medseg3d.predict.engine import Engine, build_engine
+from medseg3d.predict.ring import SlabRing
+from medseg3d.predict.tiles import TileGrid, gaussian_weight, plan_tiles, require_divisible
 
 Progress = Callable[[int, int], None]
 """Called after each batch of tiles with the number done and the number in all."""
 
 
+@dataclass(frozen=True, slots=True)
+class Slab:
+    """Planes of an image to which no tile adds any more."""
+
+    box: tuple[slice, ...]
+    """Where it lies in the image."""
+    sums: Float32[Tensor, "L *slab"]
+    """Logits times weights; a view that is overwritten once the next slab is asked for."""
+    weights: tuple[Float32[Tensor, "_"], ...]
+    """Factors, one per axis, of the sum of weights at a voxel."""
+
+    def logits(self) -> Float32[Tensor, "L *slab"]:
+        """Divide by the weights."""
+        logits = self.sums
+        for axis, weight in enumerate(self.weights):
+            shape = [1] * self.sums.ndim
+            shape[axis + 1] = -1
+            logits = logits / weight.view(shape)
+        return logits
+
+    def labels(self) -> Integer[Tensor, "*slab"]:
+        """Give each voxel the channel with the largest logit, of equals the first.
+
+        Raises:
+            ConfigError: a logit is NaN.
+        """
+        best = self.sums[0].clone()
+        labels = torch.zeros(best.shape, dtype=label_dtype(len(self.sums)), device=best.device)
+        for channel, sums in enumerate(self.sums[1:], start=1):
+            labels.masked_fill_(sums > best, channel)
+            torch.maximum(best, sums, out=best)
+        if best.isnan().any():
+            raise ConfigError(
+                "the network gives NaN: its weights are damaged, or numbers overflow in half "
+                "precision; try --set predict.precision=fp32"
+            )
+        return labels
+
+
 @torch.inference_mode()
 def predict_logits(
-    net: nn.Module,
-    image: Float[Tensor, "C *spatial"],
+    net: nn.Module | Engine,
+    image: Shaped[Tensor, "C *spatial"],
     *,
     tile_size: Sequence[int],
     overlap: float = 0.5,
@@ -28,63 +71,151 @@ def predict_logits(
 
     Where the image is smaller than a tile its outermost voxels are repeated on both sides and the
     result is cropped again. Tiles are blended by a Gaussian in float32; the result does not depend
-    on `tile_batch`. `net` must be in eval mode; it runs where its weights are, and the sum is kept
-    there. The image is not changed.
+    on `tile_batch`. A network must be in eval mode and is run as it is, an Engine as it was built;
+    the result lies where it runs. The image may be of any dtype; it is not changed.
 
     Raises:
         ConfigError: `net` is in training mode.
         GridError: `tile_size` has not one number per spatial axis, or is no multiple of the
             network's divisor.
     """
-    if net.training:
-        raise ConfigError("the network is in training mode, expected eval mode; call net.eval()")
-    tile_size = _checked_tile(net, image, tile_size)
-    device = next((p.device for p in net.parameters()), image.device)
-    margins = [_margin(n, t) for n, t in zip(image.shape[1:], tile_size, strict=True)]
-    padded = _replicate(image.to(device), margins)
-    tiles = [*plan_tiles(padded.shape[1:], tile_size, overlap=overlap)]
-    weight = _tile_weight(tile_size).to(device)
-    total = torch.zeros(padded.shape[1:], device=device)
-    for box in tiles:
-        total[box] += weight
     logits = torch.empty(0)
-    for first in range(0, len(tiles), tile_batch):
-        boxes = tiles[first : first + tile_batch]
-        predicted = net(torch.stack([padded[(slice(None), *box)] for box in boxes]))
-        if logits.numel() == 0:
-            logits = torch.zeros((predicted.shape[1], *padded.shape[1:]), device=device)
-        for box, tile in zip(boxes, predicted, strict=True):
-            logits[(slice(None), *box)] += tile.float() * weight
-        if progress:
-            progress(first + len(boxes), len(tiles))
-    inside = [slice(a, a + n) for (a, _), n in zip(margins, image.shape[1:], strict=True)]
-    logits /= total
-    return logits[(slice(None), *inside)]
+    slabs = stream_slabs(
+        net, image, tile_size=tile_size, overlap=overlap, tile_batch=tile_batch, progress=progress
+    )
+    for slab in slabs:
+        if not logits.numel():
+            logits = slab.sums.new_empty((len(slab.sums), *image.shape[1:]))
+        logits[(slice(None), *slab.box)] = slab.logits()
+    return logits
 
 
+@torch.inference_mode()
 def predict_labels(
-    net: nn.Module,
-    image: Float[Tensor, "C *spatial"],
+    net: nn.Module | Engine,
+    image: Shaped[Tensor, "C *spatial"],
     *,
     tile_size: Sequence[int],
     overlap: float = 0.5,
     tile_batch: int = 1,
     progress: Progress | None = None,
 ) -> Integer[Tensor, "*spatial"]:
-    """Give each voxel the output channel with the largest logit; else as `predict_logits`."""
-    logits = predict_logits(
+    """Give each voxel the output channel with the largest logit; else as `predict_logits`.
+
+    The logits of the whole image are never held: labels leave slab by slab.
+
+    Raises:
+        ConfigError: a logit is NaN; else as `predict_logits`.
+    """
+    labels = torch.empty(0)
+    slabs = stream_slabs(
         net, image, tile_size=tile_size, overlap=overlap, tile_batch=tile_batch, progress=progress
     )
-    return logits.argmax(0).to(torch.uint8 if len(logits) <= 256 else torch.int32)
+    for slab in slabs:
+        if not labels.numel():
+            dtype = label_dtype(len(slab.sums))
+            labels = slab.sums.new_empty(image.shape[1:], dtype=dtype)
+        labels[slab.box] = slab.labels()
+    return labels
 
 
-def _checked_tile(net: nn.Module, image: Tensor, tile_size: Sequence[int]) -> tuple[int, ...]:
+@torch.inference_mode()
+def stream_slabs(
+    net: nn.Module | Engine,
+    image: Shaped[Tensor, "C *spatial"],
+    *,
+    tile_size: Sequence[int],
+    overlap: float = 0.5,
+    tile_batch: int = 1,
+    progress: Progress | None = None,
+) -> Iterator[Slab]:
+    """Give an image's logits in slabs, along the axis on which the least has to be held.
+
+    Raises:
+        ConfigError, GridError: as `predict_logits`.
+    """
+    engine = net if isinstance(net, Engine) else build_engine(net)
+    tile_size = _checked_tile(engine, image, tile_size)
+    margins = [_margin(n, t) for n, t in zip(image.shape[1:], tile_size, strict=True)]
+    padded = _replicate(image, margins)
+    grid = plan_tiles(padded.shape[1:], tile_size, overlap=overlap)
+    inside = [slice(a, a + n) for (a, _), n in zip(margins, image.shape[1:], strict=True)]
+    for planes, sums in _rows(engine, padded, grid, tile_batch, progress):
+        if slab := _slab(grid, planes, sums, inside):
+            yield slab
+
+
+def _rows(
+    engine: Engine,
+    image: Shaped[Tensor, "C *spatial"],
+    grid: TileGrid,
+    tile_batch: int,
+    progress: Progress | None,
+) -> Iterator[tuple[slice, Float32[Tensor, "L *slab"]]]:
+    """Run tiles row by row along the longest axis; give planes and sums once they are complete."""
+    axis, done = grid.longest_axis, 0
+    weight = _tile_weight(grid.tile_size).to(engine.device)
+    ring: SlabRing | None = None
+    starts = [*grid.starts[axis], grid.shape[axis]]
+    for start, following in pairwise(starts):
+        boxes = grid.row(axis, start)
+        while batch := [*islice(boxes, tile_batch)]:
+            logits = engine(_gathered(image, batch))
+            if ring is None:
+                length = grid.tile_size[axis]
+                ring = SlabRing(logits.shape[1], grid.shape, axis, length, logits.device)
+            for box, tile in zip(batch, logits, strict=True):
+                ring.add(box, tile, weight)
+            done += len(batch)
+            if progress:
+                progress(done, grid.num_tiles)
+        if ring is not None:
+            yield from ring.take(start, following)
+
+
+def _gathered(
+    image: Shaped[Tensor, "C *spatial"], boxes: Sequence[tuple[slice, ...]]
+) -> Shaped[Tensor, "B C *tile"]:
+    """Cut tiles out of an image; a single one is a view of it."""
+    if len(boxes) == 1:
+        return image[(None, slice(None), *boxes[0])]
+    return torch.stack([image[(slice(None), *box)] for box in boxes])
+
+
+def _slab(
+    grid: TileGrid, planes: slice, sums: Float32[Tensor, "L *slab"], inside: Sequence[slice]
+) -> Slab | None:
+    """Cut planes to the part that lies inside the image, in its own coordinates."""
+    reach = [planes if n == grid.longest_axis else part for n, part in enumerate(inside)]
+    kept = [
+        slice(max(a.start, b.start), min(a.stop, b.stop))
+        for a, b in zip(reach, inside, strict=True)
+    ]
+    if any(part.start >= part.stop for part in kept):
+        return None
+    own = list(kept)
+    own[grid.longest_axis] = slice(
+        kept[grid.longest_axis].start - planes.start, kept[grid.longest_axis].stop - planes.start
+    )
+    weights = [
+        torch.from_numpy(grid.weight_sums(n)[part]).to(sums.device) for n, part in enumerate(kept)
+    ]
+    box = [slice(k.start - i.start, k.stop - i.start) for k, i in zip(kept, inside, strict=True)]
+    return Slab(tuple(box), sums[(slice(None), *own)], tuple(weights))
+
+
+def label_dtype(num_channels: int) -> torch.dtype:
+    """Give the dtype of labels that are indices of channels."""
+    return torch.uint8 if num_channels <= 256 else torch.int32
+
+
+def _checked_tile(engine: Engine, image: Tensor, tile_size: Sequence[int]) -> tuple[int, ...]:
     dims = image.ndim - 1
     if len(tile_size) != dims:
         raise GridError(
             f"the image has {dims} spatial axes, tile_size {tuple(tile_size)} has {len(tile_size)}"
         )
-    require_divisible(tile_size, getattr(net, "divisor", (1,) * dims), name="tile_size")
+    require_divisible(tile_size, engine.divisor or (1,) * dims, name="tile_size")
     return tuple(tile_size)
 
 
@@ -97,7 +228,7 @@ def _replicate(image: Tensor, margins: Sequence[tuple[int, int]]) -> Tensor:
     if not any(map(any, margins)):
         return image
     flat = [n for margin in reversed(margins) for n in margin]
-    return pad(image[None], flat, mode="replicate")[0]
+    return pad(image[None].float(), flat, mode="replicate")[0]
 
 
 def _tile_weight(tile_size: Sequence[int]) -> Tensor:

@@ -42,7 +42,7 @@ def test_no_more_tiles_are_planned_than_needed(
 
 
 def test_a_brats_volume_takes_the_18_tiles_of_the_literature() -> None:
-    assert len([*plan_tiles((240, 240, 155), (128, 128, 128), overlap=0.5)]) == 18
+    assert plan_tiles((240, 240, 155), (128, 128, 128), overlap=0.5).num_tiles == 18
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 64, 128])

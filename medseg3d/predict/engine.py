@@ -1,0 +1,152 @@
+"""How a batch of tiles is run: where, in which precision, in which order of memory."""
+
+import copy
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.nn.functional import batch_norm
+
+from medseg3d.config.predict import PredictConfig
+from medseg3d.errors import ConfigError
+from medseg3d.nets.bundle import Bundle, bundle_digest
+from medseg3d.predict.openvino import choose_backend, default_cache, openvino_engine
+
+log = logging.getLogger(__name__)
+
+Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
+"""Of weights and activations; sums over tiles are float32 always."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A network made ready to run tiles."""
+
+    run: Callable[[Float[Tensor, "B C *tile"]], Float[Tensor, "B L *tile"]]
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    channels_last: bool = False
+    divisor: tuple[int, ...] | None = None
+    """What a tile must be a multiple of, where the network says it."""
+
+    def __call__(self, tiles: Shaped[Tensor, "B C *tile"]) -> Float[Tensor, "B L *tile"]:
+        """Run a batch of tiles of whatever dtype and place."""
+        tiles = tiles.to(self.device, self.dtype, memory_format=self.memory_format(tiles.ndim))
+        return self.run(tiles)
+
+    def memory_format(self, ndim: int) -> torch.memory_format:
+        """Give the order of a batch of tiles in memory."""
+        if not self.channels_last:
+            return torch.contiguous_format
+        return torch.channels_last_3d if ndim == 5 else torch.channels_last
+
+
+class SampleNorm(nn.Module):
+    """Instance norm that leaves the order of memory as it is.
+
+    torch's own copies channels-last input twice. Batch norm of a single sample is instance norm.
+    """
+
+    def __init__(self, norm: nn.InstanceNorm2d | nn.InstanceNorm3d) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, x: Float[Tensor, "B C *spatial"]) -> Float[Tensor, "B C *spatial"]:
+        """Normalise each channel of each sample."""
+        samples = [
+            batch_norm(one, None, None, self.weight, self.bias, True, 0.0, self.eps)
+            for one in torch.split(x, 1)
+        ]
+        return samples[0] if len(samples) == 1 else torch.cat(samples)
+
+
+def build_engine(
+    net: nn.Module, *, device: torch.device | None = None, precision: Precision = "fp32"
+) -> Engine:
+    """Make a network ready; `net` itself is not changed, and in fp32 it is run as it is.
+
+    In half precision a copy of it is run, channels last, with norms that copy nothing. `auto`
+    takes it where the processor computes in it: bf16 on CPUs with AVX512-BF16 or AMX and on GPUs
+    that know it, fp16 on other GPUs.
+
+    Raises:
+        ConfigError: `net` is in training mode.
+    """
+    if net.training:
+        raise ConfigError("the network is in training mode, expected eval mode; call net.eval()")
+    own = next((p.device for p in net.parameters()), torch.device("cpu"))
+    device = own if device is None else device
+    divisor = getattr(net, "divisor", None)
+    if precision == "auto":
+        precision = native_precision(device)
+    if precision == "fp32":
+        return Engine(net.to(device), device, divisor=divisor)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    quick = _with_sample_norms(copy.deepcopy(net)).to(device, dtype)
+    three = any(p.ndim == 5 for p in quick.parameters())
+    quick.to(memory_format=torch.channels_last_3d if three else torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
+    return Engine(quick, device, dtype, channels_last=True, divisor=divisor)
+
+
+def bundle_engine(bundle: Bundle) -> Engine:
+    """Make a bundle's network ready where it is, by the backend and precision of its recipe.
+
+    Where the backend is left to `auto`, a network that OpenVINO cannot run is run by torch, with a
+    WARNING.
+
+    Raises:
+        ConfigError: OpenVINO is asked for and cannot run this network, or not in fp16.
+        MissingExtraError: OpenVINO is asked for and not installed.
+    """
+    net, predict = bundle.net, bundle.recipe.predict
+    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    asked = predict.backend if predict.precision in ("auto", "bf16") else exact_backend(predict)
+    if choose_backend(asked, device=device) == "torch" or predict.tile_size is None:
+        return build_engine(net, precision=predict.precision)
+    precision = native_precision(device) if predict.precision == "auto" else predict.precision
+    try:
+        run = openvino_engine(
+            net,
+            tile=(predict.tile_batch, len(bundle.recipe.images), *predict.tile_size),
+            precision="bf16" if precision == "bf16" else "fp32",
+            cache=default_cache(),
+            key=bundle_digest(bundle),
+        )
+    except ConfigError as error:
+        if asked == "openvino":
+            raise
+        log.warning("%s", error)
+        return build_engine(net, precision=predict.precision)
+    return Engine(run, device, divisor=getattr(net, "divisor", None))
+
+
+def exact_backend(predict: PredictConfig) -> Literal["torch", "openvino"]:
+    """Settle the backend for a precision that OpenVINO is less exact in, or has not.
+
+    Raises:
+        ConfigError: OpenVINO is asked for in fp16.
+    """
+    if predict.backend == "openvino" and predict.precision == "fp16":
+        raise ConfigError("OpenVINO runs in bf16 or fp32, got precision 'fp16'; choose another")
+    return "openvino" if predict.backend == "openvino" else "torch"
+
+
+def native_precision(device: torch.device) -> Precision:
+    """Give the fastest precision that a processor computes in."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.6 has none
+    return "bf16" if known.get("avx512_bf16") or known.get("amx_bf16") else "fp32"
+
+
+def _with_sample_norms(net: nn.Module) -> nn.Module:
+    for name, child in net.named_children():
+        if isinstance(child, nn.InstanceNorm2d | nn.InstanceNorm3d):
+            setattr(net, name, SampleNorm(child))
+        else:
+            _with_sample_norms(child)
+    return net
