@@ -1,10 +1,6 @@
 """The phantom itself, judged by other readers where these are right."""
 
-import shutil
-import subprocess
-
 import highdicom
-import nibabel
 import numpy as np
 import pytest
 import SimpleITK
@@ -12,7 +8,7 @@ import SimpleITK
 from medseg3d.volume import Volume
 
 from .judge import assert_ramp
-from .phantom import OBLIQUE, Geometry, Placed, Stored, enhanced, mosaic, slices, write
+from .phantom import OBLIQUE, Geometry, Placed, Stored, enhanced, slices, write
 
 AXES = [
     Geometry(),
@@ -50,22 +46,3 @@ def test_highdicom_reads_an_enhanced_file_right(geometry, shared, tmp_path):
         affine[:3, 2] *= -1
         volume = Volume(volume.array_CIJK[..., ::-1], affine)
     assert_ramp(volume, geometry, within=1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("geometry", AXES)
-def test_dcm2niix_reads_a_mosaic_right(geometry, tmp_path):
-    if not shutil.which("dcm2niix"):
-        pytest.skip("dcm2niix is not installed")
-    write([mosaic(geometry)], tmp_path / "in")
-    command = ["dcm2niix", "-z", "n", "-f", "out", "-o", str(tmp_path), str(tmp_path / "in")]
-    subprocess.run(command, check=True, capture_output=True)
-    image = nibabel.load(tmp_path / "out.nii")
-    array, affine = np.asarray(image.dataobj), image.affine.copy()
-    for axis in (1, 2):  # dcm2niix turns rows, and slices where it likes to
-        run = geometry.ascending.affine()[:3, axis]
-        if run @ affine[:3, axis] < 0:
-            affine[:3, 3] += affine[:3, axis] * (array.shape[axis] - 1)
-            affine[:3, axis] *= -1
-            array = np.flip(array, axis)
-    assert_ramp(Volume(array[np.newaxis], affine), geometry)
