@@ -5,7 +5,7 @@ that may overlap, that people look at and score. A network has one output channe
 background's first.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Final
 
@@ -25,14 +25,22 @@ PALETTE: Final = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#0072b
 Value = Annotated[int, Field(ge=1, le=65535)]
 
 
-def _by_name(term: Any) -> Any:
-    if not isinstance(term, str):
-        return term
-    if term not in TERMS:
-        near = get_close_matches(term, TERMS, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(TERMS)}."
-        raise ValueError(f"no term '{term}'; {hint} Else give its category and type")
-    return TERMS[term]
+def ready_made(table: Mapping[str, Any], what: str, remedy: str) -> BeforeValidator:
+    """Let a string stand for the entry of a table, and anything else for itself."""
+
+    def find(given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        if given not in table:
+            near = get_close_matches(given, table, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(table)}."
+            raise ValueError(f"no {what} '{given}'; {hint} {remedy}")
+        return table[given]
+
+    return BeforeValidator(find)
+
+
+TermByName = Annotated[Term, ready_made(TERMS, "term", "Else give its category and type")]
 
 
 class LabelScheme(BaseModel):
@@ -51,7 +59,7 @@ class LabelScheme(BaseModel):
     """Region -> the values it is made of; regions may overlap."""
     colors: dict[str, Color] = {}
     """Region -> colour as #rrggbb; others take the palette in order."""
-    codes: dict[str, Annotated[Term, BeforeValidator(_by_name)]] = {}
+    codes: dict[str, TermByName] = {}
     """Value's or region's name -> what it means in codes, for DICOM: a ready-made term's name such
     as `liver`, or `category` and `type`, each as `10200004 |Liver|`."""
 

@@ -1,14 +1,13 @@
 """Where the cases lie and what their labels mean."""
 
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from medseg3d.config.section import Section
 from medseg3d.datasets import DATASETS
-from medseg3d.labels import LabelScheme
+from medseg3d.labels import LabelScheme, ready_made
 
 
 def _fits_cases_below_a_folder(pattern: str) -> str:
@@ -19,15 +18,9 @@ def _fits_cases_below_a_folder(pattern: str) -> str:
     return pattern
 
 
-def _by_name(labels: Any) -> Any:
-    if not isinstance(labels, str):
-        return labels
-    if labels not in DATASETS:
-        near = get_close_matches(labels, DATASETS, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(DATASETS)}."
-        raise ValueError(f"no label scheme '{labels}'; {hint} Else give its values and names")
-    return DATASETS[labels]
-
+LabelsByName: TypeAlias = Annotated[
+    LabelScheme, ready_made(DATASETS, "label scheme", "Else give its values and names")
+]
 
 Pattern: TypeAlias = Annotated[str, AfterValidator(_fits_cases_below_a_folder)]
 """A path below a folder in which `{case}` stands for the case's name, `*` for anything."""
@@ -65,7 +58,7 @@ class DataConfig(Section):
     """Channel name -> pattern, in the order in which the network takes the channels."""
     reference: Pattern | None = None
     """Pattern of the reference label maps."""
-    labels: Annotated[LabelScheme, BeforeValidator(_by_name)]
+    labels: LabelsByName
     """Values, names and regions of the label maps, or the name of a ready-made scheme: `btcv`."""
     split: SplitConfig = SplitConfig()
     """Training and validation cases."""

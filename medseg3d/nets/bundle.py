@@ -55,7 +55,7 @@ def reuse_weights(bundle: Bundle, recipe: Recipe) -> Bundle:
 
 def save_bundle(bundle: Bundle, path: str | Path) -> None:
     """Write a bundle; the same weights and recipe give the same bytes."""
-    weights = {name: t.detach().cpu().contiguous() for name, t in bundle.net.state_dict().items()}
+    weights = _stored_weights(bundle)
     content = {
         "format": FORMAT,
         "version": bundle.version,
@@ -136,8 +136,11 @@ def _parse_recipe(content: dict[str, Any], path: str | Path) -> Recipe:
 
 def bundle_digest(bundle: Bundle) -> str:
     """Give what tells a bundle's network, weights and structure, from any other."""
-    weights = {name: t.detach().cpu().contiguous() for name, t in bundle.net.state_dict().items()}
-    return digest_of(bundle.recipe.network.model_dump(mode="json"), weights)
+    return digest_of(bundle.recipe.network.model_dump(mode="json"), _stored_weights(bundle))
+
+
+def _stored_weights(bundle: Bundle) -> dict[str, Tensor]:
+    return {name: t.detach().cpu().contiguous() for name, t in bundle.net.state_dict().items()}
 
 
 def digest_of(content: dict[str, Any], weights: dict[str, Tensor]) -> str:

@@ -64,10 +64,8 @@ class SampleNorm(nn.Module):
         return samples[0] if len(samples) == 1 else torch.cat(samples)
 
 
-def build_engine(
-    net: nn.Module, *, device: torch.device | None = None, precision: Precision = "fp32"
-) -> Engine:
-    """Make a network ready; `net` itself is not changed, and in fp32 it is run as it is.
+def build_engine(net: nn.Module, *, precision: Precision = "fp32") -> Engine:
+    """Make a network ready where it is; `net` itself is not changed, in fp32 it is run as it is.
 
     In half precision a copy of it is run, channels last, with norms that copy nothing. `auto`
     takes it where the processor computes in it: bf16 on CPUs with AVX512-BF16 or AMX and on GPUs
@@ -78,15 +76,14 @@ def build_engine(
     """
     if net.training:
         raise ConfigError("the network is in training mode, expected eval mode; call net.eval()")
-    own = next((p.device for p in net.parameters()), torch.device("cpu"))
-    device = own if device is None else device
+    device = place_of(net)
     divisor = getattr(net, "divisor", None)
     if precision == "auto":
         precision = native_precision(device)
     if precision == "fp32":
-        return Engine(net.to(device), device, divisor=divisor)
+        return Engine(net, device, divisor=divisor)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
-    quick = _with_sample_norms(copy.deepcopy(net)).to(device, dtype)
+    quick = _with_sample_norms(copy.deepcopy(net)).to(dtype)
     three = any(p.ndim == 5 for p in quick.parameters())
     quick.to(memory_format=torch.channels_last_3d if three else torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
     return Engine(quick, device, dtype, channels_last=True, divisor=divisor)
@@ -103,8 +100,7 @@ def bundle_engine(bundle: Bundle) -> Engine:
         MissingExtraError: OpenVINO is asked for and not installed.
     """
     net, predict = bundle.net, bundle.recipe.predict
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    asked = predict.backend if predict.precision in ("auto", "bf16") else exact_backend(predict)
+    device, asked = place_of(net), _asked_backend(predict)
     if choose_backend(asked, device=device) == "torch" or predict.tile_size is None:
         return build_engine(net, precision=predict.precision)
     precision = native_precision(device) if predict.precision == "auto" else predict.precision
@@ -124,15 +120,21 @@ def bundle_engine(bundle: Bundle) -> Engine:
     return Engine(run, device, divisor=getattr(net, "divisor", None))
 
 
-def exact_backend(predict: PredictConfig) -> Literal["torch", "openvino"]:
-    """Settle the backend for a precision that OpenVINO is less exact in, or has not.
+def _asked_backend(predict: PredictConfig) -> Literal["auto", "torch", "openvino"]:
+    """Give the backend asked for; `auto` does not trade exactness, which OpenVINO's fp32 lacks.
 
     Raises:
-        ConfigError: OpenVINO is asked for in fp16.
+        ConfigError: OpenVINO is asked for in fp16, which it has not.
     """
     if predict.backend == "openvino" and predict.precision == "fp16":
         raise ConfigError("OpenVINO runs in bf16 or fp32, got precision 'fp16'; choose another")
-    return "openvino" if predict.backend == "openvino" else "torch"
+    exact = predict.precision in ("fp32", "fp16")
+    return "torch" if exact and predict.backend == "auto" else predict.backend
+
+
+def place_of(net: nn.Module) -> torch.device:
+    """Give the device of a network's weights, the CPU where it has none."""
+    return next((p.device for p in net.parameters()), torch.device("cpu"))
 
 
 def native_precision(device: torch.device) -> Precision:

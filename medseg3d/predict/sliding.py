@@ -1,6 +1,6 @@
 """Whole images through a network that sees one tile at a time, a slab of the result at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
@@ -79,15 +79,10 @@ def predict_logits(
         GridError: `tile_size` has not one number per spatial axis, or is no multiple of the
             network's divisor.
     """
-    logits = torch.empty(0)
     slabs = stream_slabs(
         net, image, tile_size=tile_size, overlap=overlap, tile_batch=tile_batch, progress=progress
     )
-    for slab in slabs:
-        if not logits.numel():
-            logits = slab.sums.new_empty((len(slab.sums), *image.shape[1:]))
-        logits[(slice(None), *slab.box)] = slab.logits()
-    return logits
+    return _joined(((slab.box, slab.logits()) for slab in slabs), image.shape[1:])
 
 
 @torch.inference_mode()
@@ -107,16 +102,10 @@ def predict_labels(
     Raises:
         ConfigError: a logit is NaN; else as `predict_logits`.
     """
-    labels = torch.empty(0)
     slabs = stream_slabs(
         net, image, tile_size=tile_size, overlap=overlap, tile_batch=tile_batch, progress=progress
     )
-    for slab in slabs:
-        if not labels.numel():
-            dtype = label_dtype(len(slab.sums))
-            labels = slab.sums.new_empty(image.shape[1:], dtype=dtype)
-        labels[slab.box] = slab.labels()
-    return labels
+    return _joined(((slab.box, slab.labels()) for slab in slabs), image.shape[1:])
 
 
 @torch.inference_mode()
@@ -171,6 +160,16 @@ def _rows(
                 progress(done, grid.num_tiles)
         if ring is not None:
             yield from ring.take(start, following)
+
+
+def _joined(parts: Iterable[tuple[tuple[slice, ...], Tensor]], shape: Sequence[int]) -> Tensor:
+    """Put parts into their places of a whole, whose other axes and dtype are theirs."""
+    whole = torch.empty(0)
+    for box, part in parts:
+        if not whole.numel():
+            whole = part.new_empty((*part.shape[: part.ndim - len(shape)], *shape))
+        whole[(*[slice(None)] * (part.ndim - len(shape)), *box)] = part
+    return whole
 
 
 def _gathered(

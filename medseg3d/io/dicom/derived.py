@@ -11,7 +11,7 @@ import re
 import uuid
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Integer
@@ -21,12 +21,13 @@ from pydicom.uid import UID
 from scipy import ndimage
 
 from medseg3d import __version__
-from medseg3d.arrays import LabelMapIJK
+from medseg3d.arrays import Affine, LabelMapIJK
 from medseg3d.errors import ConfigError, FormatError, GridError, LabelError, SeriesError
 from medseg3d.io.dicom.frames import Frame, Plane
 from medseg3d.io.dicom.stacks import Stack
+from medseg3d.io.files import require_known
 from medseg3d.labels import LabelScheme, as_label_map, count_values, require_values
-from medseg3d.terms import Code
+from medseg3d.terms import Code, Term
 from medseg3d.volume import Volume, require_one_grid
 
 LabelMapKJI: TypeAlias = Integer[np.ndarray, "K J I"]
@@ -89,7 +90,11 @@ def aligned_labels(label_map: Volume, stack: Stack, *, resample: bool = False) -
     if resample:
         if faults := [*stack.faults()]:
             raise SeriesError("; ".join(faults))
-        return np.stack([_nearest(labels_IJK, label_map, frame) for frame in stack.frames])
+        # an even grid may end a little before the last of uneven slices
+        beyond = np.pad(labels_IJK, ((0, 0), (0, 0), (1, 1)), mode="edge")
+        mm_to_index = np.linalg.inv(label_map.affine)
+        mm_to_index[2, 3] += 1
+        return np.stack([_nearest(beyond, mm_to_index, frame) for frame in stack.frames])
     try:
         require_one_grid([stack.grid, label_map.grid], ["the series", "the label map"])
     except (GridError, SeriesError) as error:
@@ -127,8 +132,7 @@ def find_segments(
         raise ConfigError(
             f"a scheme is a LabelScheme, got {scheme!r}; ready-made ones are in medseg3d.SCHEMES"
         )
-    if kind not in get_args(SegmentKind):
-        raise ConfigError(f"segments '{kind}' is none of {', '.join(get_args(SegmentKind))}")
+    require_known("segments", kind, SegmentKind)
     require_values(labels, scheme, source="the label map")
     values = {name: (value,) for value, name in sorted(scheme.values.items())}
     asked = values if kind == "values" else scheme.regions
@@ -213,6 +217,17 @@ def code_item(code: Code) -> Dataset:
     return item
 
 
+def add_term(item: Dataset, term: Term, *, sequence: str) -> None:
+    """Say by codes what something is; `sequence` is where this kind of object tells the type."""
+    kind = code_item(term.type)
+    if term.modifier:
+        kind.SegmentedPropertyTypeModifierCodeSequence = [code_item(term.modifier)]
+    item.SegmentedPropertyCategoryCodeSequence = [code_item(term.category)]
+    setattr(item, sequence, [kind])
+    if term.region:
+        item.AnatomicRegionSequence = [code_item(term.region)]
+
+
 def encode(dataset: Dataset, transfer_syntax: str) -> bytes:
     """Give the bytes of a DICOM file."""
     dataset.file_meta = FileMetaDataset()
@@ -223,19 +238,15 @@ def encode(dataset: Dataset, transfer_syntax: str) -> bytes:
 
 
 def _nearest(
-    labels_IJK: LabelMapIJK, label_map: Volume, frame: Frame
+    labels_IJK: LabelMapIJK, mm_to_index: Affine, frame: Frame
 ) -> Integer[np.ndarray, "rows columns"]:
     plane, plane_to_mm = plane_of(frame), np.eye(4)
     plane_to_mm[:3] = np.transpose(
         [plane.along_i_mm, plane.along_j_mm, plane.normal, plane.corner_mm]
     )
-    # an even grid may end a little before the last of uneven slices
-    beyond = np.pad(labels_IJK, ((0, 0), (0, 0), (1, 1)), mode="edge")
-    plane_to_index = np.linalg.solve(label_map.affine, plane_to_mm)
-    plane_to_index[2, 3] += 1
     plane_IJ1 = ndimage.affine_transform(
-        beyond,
-        plane_to_index,
+        labels_IJK,
+        mm_to_index @ plane_to_mm,
         output_shape=(*frame.shape_IJ, 1),
         order=0,
         mode="grid-constant",

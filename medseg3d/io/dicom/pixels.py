@@ -19,12 +19,10 @@ from medseg3d.io.dicom.attributes import frames_of, pixels_of
 from medseg3d.io.dicom.codecs import decompress
 from medseg3d.io.dicom.frames import Frame, Pixels
 from medseg3d.io.dicom.headers import DicomFile, guarded, read_header
+from medseg3d.io.voxels import LARGEST_BYTES
 
 LARGEST_PLANE: Final = 2**27
 """Pixels of one plane; beyond, the header is wrong."""
-
-LARGEST_BYTES: Final = 2**34
-"""16 GiB of voxels; beyond any scan."""
 
 INTEGERS: Final = ("uint8", "int16", "uint16", "int32", "uint32", "int64")
 """Dtypes of unscaled values; the first that holds what the bits can say is taken."""

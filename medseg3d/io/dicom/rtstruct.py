@@ -20,8 +20,8 @@ from medseg3d.io.atomic import write_atomically
 from medseg3d.io.dicom.contours import outline_mask
 from medseg3d.io.dicom.derived import (
     SegmentKind,
+    add_term,
     aligned_labels,
-    code_item,
     content_moment,
     derived_uid,
     describe_source,
@@ -167,13 +167,7 @@ def _region(number: int, name: str, scheme: LabelScheme) -> tuple[Dataset, Datas
 def _describe(observation: Dataset, term: Term) -> None:
     said = (INTERPRETED_TYPES.get(code.value) for code in (term.type, term.category))
     observation.RTROIInterpretedType = next(filter(None, said), None)
-    observation.SegmentedPropertyCategoryCodeSequence = [code_item(term.category)]
-    observation.RTROIIdentificationCodeSequence = [code_item(term.type)]
-    if term.modifier:
-        identified = observation.RTROIIdentificationCodeSequence[0]
-        identified.SegmentedPropertyTypeModifierCodeSequence = [code_item(term.modifier)]
-    if term.region:
-        observation.AnatomicRegionSequence = [code_item(term.region)]
+    add_term(observation, term, sequence="RTROIIdentificationCodeSequence")
 
 
 def _contours(

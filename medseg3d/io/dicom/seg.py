@@ -17,6 +17,7 @@ from medseg3d import __version__
 from medseg3d.io.atomic import write_atomically
 from medseg3d.io.dicom.derived import (
     Segment,
+    add_term,
     aligned_labels,
     code_item,
     content_moment,
@@ -181,15 +182,9 @@ def _segment(name: str, scheme: LabelScheme, algorithm: Algorithm) -> Dataset:
     Raises:
         ConfigError: the scheme has no code for it.
     """
-    term, segment = scheme.term_of(name), Dataset()
-    segment.SegmentLabel = segment.TrackingID = name.replace("\\", "/")[:64]
-    segment.SegmentedPropertyCategoryCodeSequence = [code_item(term.category)]
-    segment.SegmentedPropertyTypeCodeSequence = [code_item(term.type)]
-    if term.modifier:
-        kind = segment.SegmentedPropertyTypeCodeSequence[0]
-        kind.SegmentedPropertyTypeModifierCodeSequence = [code_item(term.modifier)]
-    if term.region:
-        segment.AnatomicRegionSequence = [code_item(term.region)]
+    segment = Dataset()
+    segment.SegmentLabel = segment.TrackingID = plain_text(name, 64)
+    add_term(segment, scheme.term_of(name), sequence="SegmentedPropertyTypeCodeSequence")
     segment.RecommendedDisplayCIELabValue = cielab(scheme.display_color(name))
     segment.SegmentAlgorithmType = "AUTOMATIC"
     segment.SegmentAlgorithmName = algorithm.name

@@ -13,7 +13,6 @@ from medseg3d.errors import ConfigError, FormatError, LabelError
 from medseg3d.io.dicom.attributes import frames_of
 from medseg3d.io.dicom.derived import plain_text
 from medseg3d.io.dicom.headers import DicomFile, guarded, read_header
-from medseg3d.io.dicom.pixels import LARGEST_BYTES
 from medseg3d.io.dicom.seg_content import (
     StoredSegment,
     decode_numbers,
@@ -23,6 +22,7 @@ from medseg3d.io.dicom.seg_content import (
     stored_segments,
 )
 from medseg3d.io.dicom.seg_grid import find_slices, own_grid
+from medseg3d.io.voxels import LARGEST_BYTES
 from medseg3d.labels import LabelScheme
 from medseg3d.volume import Grid, Volume
 

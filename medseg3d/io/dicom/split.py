@@ -34,13 +34,8 @@ VALUED: Final = {
 }
 """What may have one value throughout a volume, the surest first -> how volumes are then called."""
 
-RANKED: Final = {
-    "echo": "echo",
-    "b": "b",
-    "trigger": "time",
-    "acquired": "time",
-}
-"""What may rise at each place from one volume to the next -> how volumes are then called."""
+RANKED: Final = ("echo", "b", "trigger", "acquired")
+"""What may rise at each place from one volume to the next."""
 
 WORDS: Final = {
     "kind": "image",
@@ -142,7 +137,7 @@ def _tries(frames: Sequence[Frame], ids: Sequence[int]) -> Iterator[tuple[str, l
     if said and all(ranks[key] == ranks[said[0]] for key in said):
         volumes = _volumes(frames, ids, ranks[said[0]])
         if not any(_contradicts(volumes, key) for key in VALUED):
-            yield RANKED.get(said[0], "volume"), volumes
+            yield VALUED.get(said[0], "volume"), volumes
 
 
 def _contradicts(volumes: Sequence[Sequence[Frame]], key: str) -> bool:
