@@ -1,6 +1,6 @@
 """How a volume is segmented, tile by tile."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -24,6 +24,14 @@ class PredictConfig(Section):
     `fp32` gives the same bits on every machine of a kind. Tiles are summed in fp32 always."""
     backend: Literal["auto", "torch", "openvino"] = "torch"
     """What computes on a CPU; `auto` takes OpenVINO where it is installed, but not for fp32."""
+    mirror: tuple[Literal["i", "j", "k"], ...] = ()
+    """Preprocessed axes along which tiles are flipped too; what all flips give is averaged. Each
+    axis doubles the time."""
+    focus: Literal["all", "nonzero", "body"] = "all"
+    """Where tiles are computed, the rest becomes background: everywhere; around voxels that are not
+    0 in some channel (skull-stripped brains); around those above -500 HU (CT)."""
+    thresholds: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default={})
+    """Region -> least probability, for networks that predict regions; else 0.5."""
     postprocess: dict[str, RegionRule] = Field(default={})
     """Region's or value's name -> what is done to it in the label map, on the grid of the images;
     one after the other, in the order given."""

@@ -32,6 +32,8 @@ class Engine:
     channels_last: bool = False
     divisor: tuple[int, ...] | None = None
     """What a tile must be a multiple of, where the network says it."""
+    num_maps: int = 0
+    """Channels behind the logits that are none: maps of uncertainty."""
 
     def __call__(self, tiles: Shaped[Tensor, "B C *tile"]) -> Float[Tensor, "B L *tile"]:
         """Run a batch of tiles of whatever dtype and place."""
