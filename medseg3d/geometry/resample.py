@@ -1,7 +1,8 @@
 """Volumes and label maps on other grids.
 
-SimpleITK interpolates between voxel indices, not between points of the world: both affines go into
-one map from target index to source index, so that sheared and mirrored grids are as good as any.
+Interpolation is between voxel indices, not between points of the world: both affines go into one
+map from target index to source index, so that sheared and mirrored grids are as good as any. Where
+axes of the two grids cross, and for B-splines, SimpleITK does it.
 """
 
 import math
@@ -15,6 +16,7 @@ from scipy.ndimage import find_objects
 from medseg3d.arrays import ArrayIJK, LabelMapIJK, TripleFloat
 from medseg3d.errors import ConfigError, GridError
 from medseg3d.geometry.crop import Box
+from medseg3d.geometry.separable import aligned_places, axis_weights, weigh_axes
 from medseg3d.volume import Grid, Volume, grid_difference
 
 Interpolation = Literal["linear", "nearest", "bspline"]
@@ -86,10 +88,10 @@ def resample_volume(
         )
     keep = interpolation == "nearest" and volume.array_CIJK.dtype.kind in "iu"
     dtype = volume.array_CIJK.dtype if keep else np.dtype(np.float32)
-    resampled = np.empty((volume.num_channels, *grid.shape_IJK), dtype=dtype)
-    images = volume.array_CIJK.astype(dtype, copy=False)
-    for channel, image_IJK in zip(resampled, images, strict=True):
-        channel[...] = _interpolated(image_IJK, volume.grid, grid, interpolation)
+    resampled = np.zeros((volume.num_channels, *grid.shape_IJK), dtype=dtype)
+    for channel, values in zip(resampled, volume.array_CIJK, strict=True):
+        image_IJK = values.astype(dtype, copy=False)
+        _interpolate(image_IJK, volume.grid, grid, interpolation, out=channel)
     return Volume(resampled, grid.affine)
 
 
@@ -115,16 +117,36 @@ def resample_label_map(
     best, total = np.zeros((2, *target.shape_IJK), dtype=np.float32)
     for value, box, seen in _seen_values(label_map_IJK, source, target):
         mask = (label_map_IJK[box.slices] == value).astype(np.float32)
-        share = _interpolated(mask, box.crop_grid(source), seen.crop_grid(target), "linear")
+        share = np.zeros(seen.shape_IJK, dtype=np.float32)
+        _interpolate(mask, box.crop_grid(source), seen.crop_grid(target), "linear", out=share)
         total[seen.slices] += share
-        wins = share > best[seen.slices]
-        np.copyto(best[seen.slices], share, where=wins)
-        np.copyto(resampled[seen.slices], value, where=wins, casting="unsafe")
+        resampled[seen.slices][share > best[seen.slices]] = value
+        np.maximum(best[seen.slices], share, out=best[seen.slices])
     resampled[best <= 1 - total] = 0
     return resampled
 
 
-def _interpolated(
+def _interpolate(
+    image_IJK: ArrayIJK,
+    source: Grid,
+    target: Grid,
+    interpolation: Interpolation,
+    *,
+    out: Shaped[np.ndarray, "_ _ _"],
+) -> None:
+    """Fill an array of zeros with an image on another grid."""
+    places = aligned_places(source, target)
+    if places and interpolation != "bspline":
+        i, j, k = (
+            axis_weights(along, size, interpolation=interpolation)
+            for along, size in zip(places, source.shape_IJK, strict=True)
+        )
+        weigh_axes(image_IJK, (i, j, k), out=out)
+    else:
+        out[...] = _interpolated_by_itk(image_IJK, source, target, interpolation)
+
+
+def _interpolated_by_itk(
     image_IJK: ArrayIJK, source: Grid, target: Grid, interpolation: Interpolation
 ) -> Shaped[np.ndarray, "_ _ _"]:
     import SimpleITK

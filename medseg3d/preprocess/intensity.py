@@ -20,21 +20,23 @@ def normalize_intensity(image_CIJK: ArrayCIJK, how: Intensity) -> Float32[np.nda
     Raises:
         FormatError: the image holds NaN or infinity.
     """
-    if not np.isfinite(image_CIJK).all():
+    if image_CIJK.dtype.kind == "f" and not np.isfinite(image_CIJK).all():
         raise FormatError(
             f"the image holds {int((~np.isfinite(image_CIJK)).sum())} voxels of NaN or infinity; "
             "repair it, or read it with nonfinite='zero' (--set preprocess.nonfinite=zero)"
         )
     if how == "none":
         return image_CIJK.astype(np.float32)
-    normalized = np.empty(image_CIJK.shape, dtype=np.float32)
-    for channel, values in enumerate(image_CIJK):
-        counted = values[values != 0] if how == "zscore_nonzero" else values
+    normalized = np.zeros(image_CIJK.shape, dtype=np.float32)
+    for channel, values in zip(normalized, image_CIJK, strict=True):
+        counted = values.ravel(order="K")
+        if how == "zscore_nonzero":
+            counted = counted[counted != 0]
         if counted.size == 0 or counted.min() == counted.max():
-            normalized[channel] = 0
             continue
         mean, deviation = counted.mean(dtype=np.float64), counted.std(dtype=np.float64)
-        normalized[channel] = (values.astype(np.float64) - mean) / deviation
-        if how == "zscore_nonzero":
-            normalized[channel][values == 0] = 0
+        # J is in the middle of any memory order: a plane turns, and is float64, within the cache
+        for plane, grey in zip(channel.swapaxes(0, 1), values.swapaxes(0, 1), strict=True):
+            scaled = (grey - mean) / deviation
+            plane[...] = np.where(grey == 0, 0, scaled) if how == "zscore_nonzero" else scaled
     return normalized

@@ -8,8 +8,9 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Shaped
 
-from medseg3d.arrays import LabelMapIJK
+from medseg3d.arrays import ArrayCIJK, LabelMapIJK, TripleInt
 from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.errors import GridError
 from medseg3d.geometry.crop import Box, crop_volume, nonzero_box
@@ -27,8 +28,10 @@ class Preprocessed:
 
     volume: Volume
     source: Grid
-    axes: AxisMap
     box: Box
+    """What was cut out of the source."""
+    axes: AxisMap
+    """How that was turned."""
 
     def follow(self, label_map: Volume) -> LabelMapIJK:
         """Bring a label map from the source grid onto the network's, as the image went.
@@ -37,7 +40,7 @@ class Preprocessed:
             GridError: the label map is not on the source grid.
         """
         require_one_grid([self.source, label_map.grid], ["image", "label map"])
-        cropped = crop_volume(self.axes.apply(label_map), self.box)
+        cropped = self.axes.apply(crop_volume(label_map, self.box))
         return resample_label_map(cropped.array_CIJK[0], cropped.grid, self.volume.grid)
 
     def restore(self, label_map_IJK: LabelMapIJK) -> Volume:
@@ -46,47 +49,72 @@ class Preprocessed:
         Raises:
             GridError: the label map's shape is not the network grid's.
         """
-        if label_map_IJK.shape != self.volume.shape_IJK:
+        self._require_shape(label_map_IJK.shape, "restore takes a label map")
+        inside = resample_label_map(label_map_IJK, self.volume.grid, self._cropped_grid)
+        restored = np.zeros((1, *self.source.shape_IJK), dtype=inside.dtype)
+        self._cropped_view(restored)[0] = inside
+        return Volume(restored, self.source.affine)
+
+    def restore_image(self, image_CIJK: Float[np.ndarray, "C I J K"]) -> Volume:
+        """Put maps of the network's grid, such as probabilities, onto the source grid, in float32.
+
+        Linear, whatever the image went through, so that nothing leaves the range it had; outside
+        the crop is 0.
+
+        Raises:
+            GridError: the maps' shape is not the network grid's.
+        """
+        self._require_shape(image_CIJK.shape[1:], "restore_image takes channels")
+        restored = np.zeros((len(image_CIJK), *self.source.shape_IJK), dtype=np.float32)
+        for target, channel in zip(self._cropped_view(restored), image_CIJK, strict=True):
+            image = Volume(channel[np.newaxis], self.volume.affine)
+            target[...] = resample_volume(image, grid=self._cropped_grid).array_CIJK[0]
+        return Volume(restored, self.source.affine)
+
+    @property
+    def _cropped_grid(self) -> Grid:
+        """Where the image lay before its voxels changed."""
+        return self.axes.apply_grid(self.box.crop_grid(self.source))
+
+    def _cropped_view(self, array_CIJK: ArrayCIJK) -> Shaped[np.ndarray, "C _ _ _"]:
+        """Cut and turn an array of the source's shape; gives a view."""
+        return self.axes.apply_array(array_CIJK[:, *self.box.slices])
+
+    def _require_shape(self, shape_IJK: TripleInt, taken: str) -> None:
+        if shape_IJK != self.volume.shape_IJK:
             raise GridError(
-                f"restore takes a label map on the preprocessed grid, shape "
-                f"{self.volume.shape_IJK}, got {label_map_IJK.shape}"
+                f"{taken} on the preprocessed grid, shape {self.volume.shape_IJK}, got {shape_IJK}"
             )
-        oriented = self.axes.apply_grid(self.source)
-        inside = resample_label_map(label_map_IJK, self.volume.grid, self.box.crop_grid(oriented))
-        whole = np.zeros(oriented.shape_IJK, dtype=label_map_IJK.dtype)
-        whole[self.box.slices] = inside
-        array = self.axes.inverse.apply_array(whole[np.newaxis])
-        return Volume(np.ascontiguousarray(array), self.source.affine)
 
 
 def preprocess_volume(volume: Volume, config: PreprocessConfig) -> Preprocessed:
-    """Reorient, crop, resample and normalise, remembering how to undo it.
+    """Crop, reorient, normalise and resample, remembering how to undo it.
 
     Raises:
         FormatError: the volume holds NaN or infinity.
         ConfigError: `config.orientation` names no orientation.
     """
     axes = plan_axes(volume.affine, config.orientation or volume.orientation)
-    oriented = axes.apply(volume)
-    box = nonzero_box(oriented.array_CIJK) if config.crop == "nonzero" else Box.whole(oriented.grid)
-    cropped = crop_volume(oriented, box)
-    for number, values in enumerate(oriented.array_CIJK, start=1):
+    box = nonzero_box(volume.array_CIJK) if config.crop == "nonzero" else Box.whole(volume.grid)
+    cropped = axes.apply(crop_volume(volume, box))
+    for number, values in enumerate(volume.array_CIJK, start=1):
         if values.min() == values.max():
             log.warning("channel %d: every voxel is %g: an empty image", number, values.flat[0])
     by_zeros = config.crop == "nonzero" or config.intensity == "zscore_nonzero"
-    if by_zeros and oriented.array_CIJK.all():
+    if by_zeros and volume.array_CIJK.all():
         log.warning("no voxel is 0: 'nonzero' in preprocess.crop and .intensity does nothing")
     # before voxels change: between head and air, interpolation makes grey values of no tissue
     normalized = Volume(normalize_intensity(cropped.array_CIJK, config.intensity), cropped.affine)
     grid = spaced_grid(cropped.grid, config.spacing_mm) if config.spacing_mm else cropped.grid
     resampled = resample_volume(normalized, grid=grid, interpolation=config.interpolation)
     if config.intensity == "zscore_nonzero" and config.spacing_mm:
-        resampled = _with_air(resampled, cropped)
-    return Preprocessed(resampled, volume.grid, axes, box)
+        _put_air(resampled, cropped)
+    return Preprocessed(resampled, volume.grid, box, axes)
 
 
-def _with_air(resampled: Volume, original: Volume) -> Volume:
+def _put_air(resampled: Volume, original: Volume) -> None:
     """Put 0 again where the nearest original voxel is 0: interpolation has blurred the edge."""
-    tissue = Volume((original.array_CIJK != 0).astype(np.uint8), original.affine)
-    nearest = resample_volume(tissue, grid=resampled.grid, interpolation="nearest")
-    return Volume(resampled.array_CIJK * nearest.array_CIJK, resampled.affine)
+    for channel, values in zip(resampled.array_CIJK, original.array_CIJK, strict=True):
+        tissue = Volume((values != 0).astype(np.uint8)[np.newaxis], original.affine)
+        nearest = resample_volume(tissue, grid=resampled.grid, interpolation="nearest")
+        np.multiply(channel, nearest.array_CIJK[0], out=channel)

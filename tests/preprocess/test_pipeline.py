@@ -31,7 +31,7 @@ def test_each_step_is_taken(head: Volume):
     assert preprocessed.volume.orientation == "RAS"
     assert preprocessed.volume.spacing_mm == pytest.approx((1, 1, 1))
     assert preprocessed.volume.shape_IJK == (5, 4, 15)
-    assert preprocessed.box.start == (8 - 7, 9 - 5, 4)
+    assert preprocessed.box.start == (2, 3, 4)
     assert preprocessed.source.orientation == "LPS"
 
 
@@ -69,6 +69,37 @@ def test_a_label_map_of_another_shape_cannot_be_restored(head: Volume):
     preprocessed = preprocess_volume(head, PreprocessConfig(crop="nonzero"))
     with pytest.raises(GridError, match=r"shape \(5, 2, 5\), got \(8, 9, 10\)$"):
         preprocessed.restore(np.zeros((8, 9, 10), dtype=np.uint8))
+
+
+def test_maps_come_back_within_the_crop_and_are_0_outside(head: Volume):
+    config = PreprocessConfig(crop="nonzero", spacing_mm=(0.9, 1.3, 2.0))
+    preprocessed = preprocess_volume(head, config)
+    shape = preprocessed.volume.shape_IJK
+    maps = np.stack([np.full(shape, 0.1), np.full(shape, 7.0)]).astype(np.float32)
+    restored = preprocessed.restore_image(maps)
+    expected = np.zeros((2, 8, 9, 10), dtype=np.float32)
+    expected[:, 2:7, 3:5, 4:9] = np.float32([[[[0.1]]], [[[7]]]])
+    np.testing.assert_array_equal(restored.array_CIJK, expected)
+    assert restored.affine.tobytes() == head.affine.tobytes()
+    assert restored.array_CIJK.dtype == np.float32
+    assert restored.array_CIJK.flags.c_contiguous
+
+
+def test_maps_come_back_by_linear_interpolation():
+    ramp = np.linspace(0, 1, 20, dtype=np.float32).reshape(1, 20, 1, 1)
+    config = PreprocessConfig(
+        spacing_mm=(2.0, 1.0, 1.0), intensity="none", orientation=None, interpolation="bspline"
+    )
+    preprocessed = preprocess_volume(Volume(ramp, np.eye(4)), config)
+    steps = np.array([0, 1] * 5, dtype=np.float32).reshape(1, 10, 1, 1)
+    restored = preprocessed.restore_image(steps).array_CIJK.ravel()
+    np.testing.assert_array_equal(restored, [0, *[0.25, 0.75, 0.75, 0.25] * 4, 0.25, 0.75, 1])
+
+
+def test_maps_of_another_shape_cannot_be_restored(head: Volume):
+    preprocessed = preprocess_volume(head, PreprocessConfig(crop="nonzero"))
+    with pytest.raises(GridError, match=r"^restore_image .* shape \(5, 2, 5\), got \(8, 9, 10\)$"):
+        preprocessed.restore_image(np.zeros((2, 8, 9, 10), dtype=np.float32))
 
 
 def test_nan_is_refused_before_and_after_resampling(head: Volume):

@@ -78,6 +78,12 @@ def test_what_is_restored_lies_on_exactly_the_grid_that_came_in(
     assert restored.affine.tobytes() == affine.tobytes()
     assert restored.array_CIJK.dtype == np.uint8
     assert set(np.unique(restored.array_CIJK)) <= {0, *np.unique(labels)}
+    maps = np.random.default_rng(seed).random((3, *preprocessed.volume.shape_IJK), np.float32)
+    filled = preprocessed.restore_image(maps)
+    assert filled.array_CIJK.shape == (3, *shape)
+    assert filled.affine.tobytes() == affine.tobytes()
+    assert filled.array_CIJK.min() >= 0
+    assert filled.array_CIJK.max() <= maps.max()
 
 
 @laws
@@ -93,6 +99,18 @@ def test_without_resampling_a_label_map_comes_back_voxel_by_voxel(
     inside = (slice(None), *(box if config.crop == "nonzero" else ()))
     expected[inside] = labels[inside]
     np.testing.assert_array_equal(restored.array_CIJK, expected)
+
+
+@laws
+@given(seeds, shapes, affines(), unsampled)
+def test_without_resampling_an_image_comes_back_voxel_by_voxel(
+    seed: int, shape: tuple[int, int, int], affine: np.ndarray, config: PreprocessConfig
+):
+    image, _ = draw_head(seed, shape)
+    plain = config.model_copy(update={"intensity": "none"})
+    preprocessed = preprocess_volume(Volume(image, affine), plain)
+    restored = preprocessed.restore_image(preprocessed.volume.array_CIJK)
+    np.testing.assert_array_equal(restored.array_CIJK, image)
 
 
 @laws
