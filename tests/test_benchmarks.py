@@ -1,0 +1,49 @@
+"""Benchmarks that others' figures depend on still run, and everyone in them gives one answer."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def run(script: str, *arguments: str) -> dict[str, Any]:
+    ended = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=600,
+    )
+    return json.loads(ended.stdout)
+
+
+@pytest.mark.slow
+def test_inference_is_timed_and_the_answers_agree() -> None:
+    found = run("inference.py", "small", "1")
+    for allocator in ("as it comes", "memory kept"):
+        case = found["case"][allocator]
+        assert case["medseg3d fp32"]["probability_difference"] < 1e-5
+        assert case["medseg3d fp32"]["equal_labels"] == 1
+        assert all(way["cpu_s"] > 0 for way in case.values())
+        for channels in (4, 25):
+            stitched = found[f"stitching, {channels} channels"][allocator]
+            assert stitched.keys() >= {"medseg3d", "MONAI"}
+            assert all(way["right"] == 1 for way in stitched.values())
+    assert "MONAI" in found["case"]["times_faster"]["as a user gets it"]["medseg3d fp32"]
+    assert found["startup"]["predict"] > found["startup"]["predict --help"] > 0
+
+
+@pytest.mark.slow
+def test_memory_is_measured_and_the_labels_are_right() -> None:
+    found = run("memory.py", "small")
+    assert len(found["medseg3d"]) == 4
+    for way in found["medseg3d"].values():
+        assert way["right"] == 1
+        assert way["peak_gib"] >= way["own_gib"] > 0
+    assert found["peers"]["MONAI"]["bytes_per_voxel_and_channel"] > 0
