@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from typing import Final, Literal
 
 import numpy as np
+import scipy
 from jaxtyping import Integer, Shaped
-from scipy.ndimage import find_objects
 
 from medseg3d.arrays import ArrayIJK, LabelMapIJK, TripleFloat
 from medseg3d.errors import ConfigError, GridError
 from medseg3d.geometry.crop import Box
-from medseg3d.geometry.separable import aligned_places, axis_weights, weigh_axes
 from medseg3d.volume import Grid, Volume, grid_difference
 
 Interpolation = Literal["linear", "nearest", "bspline"]
@@ -135,6 +134,12 @@ def _interpolate(
     out: Shaped[np.ndarray, "_ _ _"],
 ) -> None:
     """Fill an array of zeros with an image on another grid."""
+    from medseg3d.geometry.separable import (  # brings in scipy.sparse, slowly
+        aligned_places,
+        axis_weights,
+        weigh_axes,
+    )
+
     places = aligned_places(source, target)
     if places and interpolation != "bspline":
         i, j, k = (
@@ -165,7 +170,7 @@ def _seen_values(
     label_map_IJK: LabelMapIJK, source: Grid, target: Grid
 ) -> Iterator[tuple[int, Box, Box]]:
     """Give each value that may be seen on the target, where it lies, and where it is seen."""
-    for value, slices in enumerate(find_objects(label_map_IJK), start=1):
+    for value, slices in enumerate(scipy.ndimage.find_objects(label_map_IJK), start=1):
         if slices is not None:
             box = _with_margin(slices, source)
             if seen := _seen_box(box, source, target):
