@@ -24,6 +24,9 @@ class PredictConfig(Section):
     `fp32` gives the same bits on every machine of a kind. Tiles are summed in fp32 always."""
     backend: Literal["auto", "torch", "openvino"] = "torch"
     """What computes on a CPU; `auto` takes OpenVINO where it is installed, but not for fp32."""
+    kernels: Literal["eager", "graph", "fused", "inductor"] = "eager"
+    """How torch launches a network: kernel by kernel, on CUDA as a graph, by Triton with norms,
+    sums and activations in one, or by torch.compile, which on CPUs too takes a minute at first."""
     postprocess: dict[str, RegionRule] = Field(default={})
     """Region's or value's name -> what is done to it in the label map, on the grid of the images;
     one after the other, in the order given."""
