@@ -25,8 +25,9 @@ class PredictConfig(Section):
     backend: Literal["auto", "torch", "openvino"] = "torch"
     """What computes on a CPU; `auto` takes OpenVINO where it is installed, but not for fp32."""
     kernels: Literal["eager", "graph", "fused", "inductor"] = "eager"
-    """How torch launches a network: kernel by kernel, on CUDA as a graph, by Triton with norms,
-    sums and activations in one, or by torch.compile, which on CPUs too takes a minute at first."""
+    """How torch launches a network: `eager` one kernel after the other; on CUDA `graph` all of them
+    at once, `fused` also norms, sums and activations in one, by Triton; `inductor` as torch.compile
+    makes them, on CPUs too, which takes a minute at first."""
     postprocess: dict[str, RegionRule] = Field(default={})
     """Region's or value's name -> what is done to it in the label map, on the grid of the images;
     one after the other, in the order given."""
