@@ -14,7 +14,7 @@ from medseg3d.evaluate.results import Scores
 from medseg3d.evaluate.tables import write_scores
 from medseg3d.io.events import Event
 from medseg3d.nets.bundle import load_bundle
-from medseg3d.predict.case import predict_cases
+from medseg3d.predict.cases import predict_cases
 from medseg3d.report.page import write_report
 from medseg3d.train.log import CHECKPOINT
 from medseg3d.train.trainer import Progress, train_run

@@ -81,7 +81,7 @@ def _describe_bundle(path: Path) -> dict[str, Any]:
         recipe.network,
         spatial_dims=recipe.spatial_dims,
         in_channels=len(recipe.images),
-        out_channels=len(recipe.labels.channel_values),
+        out_channels=recipe.num_outputs,
         tile=recipe.predict.tile_size,
     )
     return {

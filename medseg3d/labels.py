@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Final
 
 import numpy as np
+from jaxtyping import Bool
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from medseg3d.arrays import ArrayIJK, LabelMapIJK, MaskIJK
@@ -90,6 +91,31 @@ class LabelScheme(BaseModel):
     def channel_values(self) -> tuple[int, ...]:
         """Value of each output channel: 0 first, then ascending."""
         return (0, *sorted(self.values))
+
+    @property
+    def painted(self) -> dict[str, int]:
+        """Region -> the value that its voxels get, in the order of painting: the widest first.
+
+        A region that lies in another is painted over it, as ET over TC over WT.
+
+        Raises:
+            ConfigError: the regions do not lie in one another so that each value is painted.
+        """
+        order = sorted(self.regions, key=lambda region: -len(self.regions[region]))
+        colors: dict[str, int] = {}
+        for place, region in enumerate(order):
+            over = {value for later in order[place + 1 :] for value in self.regions[later]}
+            own = [value for value in self.regions[region] if value not in over]
+            if len(own) != 1:
+                raise ConfigError(
+                    f"region '{region}' has {len(own)} values of its own, {own}, and needs one: "
+                    "a network of regions paints them over one another, the smallest last; "
+                    "change labels.regions, or let the network predict values"
+                )
+            colors[region] = own[0]
+        if unpainted := sorted(set(self.values) - set(colors.values())):
+            raise ConfigError(f"no region paints value {unpainted}; add one to labels.regions")
+        return colors
 
     def region_color(self, region: str) -> str:
         """Give the colour of a region as #rrggbb."""
@@ -195,3 +221,16 @@ def channels_to_values(channel_map: LabelMapIJK, scheme: LabelScheme) -> LabelMa
     """Replace each output channel's index by its value; undoes `values_to_channels`."""
     dtype = np.min_scalar_type(max(scheme.channel_values))
     return np.array(scheme.channel_values, dtype=dtype)[channel_map]
+
+
+def regions_to_values(masks_RIJK: Bool[np.ndarray, "R I J K"], scheme: LabelScheme) -> LabelMapIJK:
+    """Paint regions over one another, the widest first; a voxel in no region is 0.
+
+    Raises:
+        ConfigError: the scheme's regions do not lie in one another.
+    """
+    masks = dict(zip(scheme.regions, masks_RIJK, strict=True))
+    values = np.zeros(masks_RIJK.shape[1:], dtype=np.min_scalar_type(max(scheme.channel_values)))
+    for region, value in scheme.painted.items():
+        values[masks[region]] = value
+    return values

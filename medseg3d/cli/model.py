@@ -65,7 +65,7 @@ def predict(
 
     Example: `medseg3d predict model.safetensors scans/ --out results`
     """
-    from medseg3d.predict.case import predict_inputs
+    from medseg3d.predict.cases import predict_inputs
 
     with progress_bars() as progress:
         done = []

@@ -1,6 +1,6 @@
 """How a volume is segmented, tile by tile."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -28,6 +28,14 @@ class PredictConfig(Section):
     """How torch launches a network: `eager` one kernel after the other; on CUDA `graph` all of them
     at once, `fused` also norms, sums and activations in one, by Triton; `inductor` as torch.compile
     makes them, on CPUs too, which takes a minute at first."""
+    mirror: tuple[Literal["i", "j", "k"], ...] = ()
+    """Preprocessed axes along which tiles are flipped too; what all flips give is averaged. Each
+    axis doubles the time."""
+    focus: Literal["all", "nonzero", "body"] = "all"
+    """Where tiles are computed, the rest becomes background: everywhere; around voxels that are not
+    0 in some channel (skull-stripped brains); around those above -500 HU (CT)."""
+    thresholds: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default={})
+    """Region -> least probability, for networks that predict regions; else 0.5."""
     postprocess: dict[str, RegionRule] = Field(default={})
     """Region's or value's name -> what is done to it in the label map, on the grid of the images;
     one after the other, in the order given."""

@@ -25,6 +25,9 @@ class Recipe(Section):
     """From file to network and back."""
     spatial_dims: Literal[2, 3]
     """2D or 3D network."""
+    outputs: Literal["values", "regions"] = "values"
+    """What output channels are: background and each value, of which the largest wins (softmax);
+    or regions that may overlap, each with a threshold of its own (sigmoid)."""
     network: NetworkConfig
     """Which network, and its knobs."""
     predict: PredictConfig
@@ -39,7 +42,20 @@ class Recipe(Section):
                 f"{self.spatial_dims} numbers"
             )
         plan_steps(self.predict.postprocess, self.labels)
+        known = self.labels.painted if self.outputs == "regions" else {}
+        if unknown := [region for region in self.predict.thresholds if region not in known]:
+            raise ValueError(
+                f"predict.thresholds is for {unknown}; the network's regions are {[*known]}"
+            )
+        if off := sorted(set(self.predict.mirror) - set("ijk"[: self.spatial_dims])):
+            raise ValueError(f"predict.mirror is {off}, the network sees no such axis")
         return self
+
+    @property
+    def num_outputs(self) -> int:
+        """Output channels of the network."""
+        of_values = len(self.labels.channel_values)
+        return of_values if self.outputs == "values" else len(self.labels.regions)
 
 
 def build_recipe(run: RunConfig) -> Recipe:

@@ -41,7 +41,7 @@ def build_recipe_net(recipe: Recipe) -> nn.Module:
         recipe.network,
         spatial_dims=recipe.spatial_dims,
         in_channels=len(recipe.images),
-        out_channels=len(recipe.labels.channel_values),
+        out_channels=recipe.num_outputs,
     )
 
 

@@ -1,56 +1,62 @@
-"""The story of a case: files in, a label map on their own grid out."""
+"""The story of a case: images in, a label map on their own grid out."""
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
-from typing import Final
 
 import numpy as np
 import torch
 from jaxtyping import Float32
+from torch import Tensor
 
-from medseg3d.arrays import LabelMapIJK
-from medseg3d.config.load import override_section
+from medseg3d.arrays import LabelMapIJK, MaskIJK, TripleInt
 from medseg3d.config.recipe import Recipe
-from medseg3d.data.cases import Case, read_images
-from medseg3d.data.inputs import find_inputs
+from medseg3d.data.cases import read_images
 from medseg3d.errors import ConfigError
-from medseg3d.io.atomic import prepare_folder
-from medseg3d.labels import channels_to_values
-from medseg3d.nets.bundle import Bundle, load_bundle, reuse_weights
-from medseg3d.predict.engine import Engine, bundle_engine
-from medseg3d.predict.output import AS_NIFTI, Output, plan_output, require_source, write_result
+from medseg3d.geometry.crop import Box, nonzero_box
+from medseg3d.labels import channels_to_values, regions_to_values
+from medseg3d.nets.bundle import Bundle
+from medseg3d.predict.compose import compose_engine
+from medseg3d.predict.engine import Engine
+from medseg3d.predict.focus import find_focus
 from medseg3d.predict.postprocess import postprocess_label_map
-from medseg3d.predict.sliding import Progress, predict_labels
-from medseg3d.preprocess.pipeline import preprocess_volume
+from medseg3d.predict.slab import Slab
+from medseg3d.predict.sliding import Progress, stream_slabs
+from medseg3d.preprocess.pipeline import Preprocessed, preprocess_volume
 from medseg3d.volume import Volume
 
-log = logging.getLogger(__name__)
 
-FREE: Final = (
-    "images.", "labels.codes.", "labels.colors.", "network.depth=", "predict.",
-    "preprocess.nonfinite=", "preprocess.volume=", "preprocess.tilt=", "preprocess.gaps=",
-)  # fmt: skip
-"""What of a recipe may be set for a trained model."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A case ready for a network."""
+
+    preprocessed: Preprocessed
+    focus_IJK: MaskIJK | None
+    """On the network's grid, where something may be; none is everywhere."""
 
 
-@dataclass(frozen=True, slots=True)
-class PredictedCase:
-    """What became of one case: the file that was written, or why there is none.
+@dataclass(frozen=True, slots=True, eq=False)
+class Predicted:
+    """What networks say of a case, on their own grid."""
 
-    Neither, where nothing was found and the format has no way to say so (DICOM).
-    """
+    values_IJK: LabelMapIJK
+    uncertainty_IJK: Float32[np.ndarray, "I J K"] | None = None
+    """Disagreement in bits, of an engine that gives it."""
+    probs_LIJK: Float32[np.ndarray, "L I J K"] | None = None
+    """Probability of each output channel, where it was asked for."""
 
-    id: str
-    path: Path | None
-    reason: str | None
-    seconds: float
+    def within(self, box: Box) -> "Predicted":
+        """Give a view of a part."""
+        maps, probs = self.uncertainty_IJK, self.probs_LIJK
+        return Predicted(
+            self.values_IJK[box.slices],
+            None if maps is None else maps[box.slices],
+            None if probs is None else probs[(slice(None), *box.slices)],
+        )
 
 
 def predict_case(
-    bundle: Bundle,
+    bundles: Bundle | Sequence[Bundle],
     images: str | Path | Sequence[str | Path] | Volume,
     *,
     engine: Engine | None = None,
@@ -59,15 +65,25 @@ def predict_case(
     """Segment one case: a Volume of one channel, on exactly the grid of the images.
 
     `images` are files, one per channel in the order of `bundle.recipe.images`, or a Volume with
-    those channels. Runs on the device of `bundle.net`, in the precision of its recipe; for many
-    cases, `bundle_engine` prepares that once.
+    those channels. Several bundles are averaged. Runs on the device of each `bundle.net`, in the
+    precision of its recipe; for many cases, `compose_engine` prepares that once.
 
     Raises:
-        ConfigError: not as many channels as the model takes.
+        ConfigError: not as many channels as the model takes, or models that cannot be averaged.
         FormatError: a file is not what it claims to be, or holds NaN.
         GridError: the channels do not lie on one grid.
     """
-    recipe = bundle.recipe
+    bundles = [bundles] if isinstance(bundles, Bundle) else bundles
+    recipe = bundles[0].recipe
+    prepared = prepare_case(images, recipe)
+    predicted = predict_prepared(
+        engine or compose_engine(bundles), prepared, recipe, progress=progress
+    )
+    return restore_label_map(predicted, prepared, recipe)
+
+
+def prepare_case(images: str | Path | Sequence[str | Path] | Volume, recipe: Recipe) -> Prepared:
+    """Read and preprocess a case; else as `predict_case`."""
     if isinstance(images, str | Path):
         images = [images]
     volume = images if isinstance(images, Volume) else _read_channels(images, recipe)
@@ -77,144 +93,106 @@ def predict_case(
             f"got {volume.num_channels}"
         )
     preprocessed = preprocess_volume(volume, recipe.preprocess)
-    image_CIJK = preprocessed.volume.array_CIJK
-    engine = engine or bundle_engine(bundle)
-    channels_IJK = predict_channels(engine, image_CIJK, recipe, progress=progress)
-    restored = preprocessed.restore(channels_to_values(channels_IJK, recipe.labels))
-    return postprocess_label_map(restored, recipe.labels, recipe.predict.postprocess)
+    focus = find_focus(volume, recipe.predict.focus)
+    return Prepared(preprocessed, None if focus is None else preprocessed.follow(focus) != 0)
 
 
-def predict_channels(
+def predict_prepared(
+    engine: Engine,
+    prepared: Prepared,
+    recipe: Recipe,
+    *,
+    with_probs: bool = False,
+    progress: Progress | None = None,
+) -> Predicted:
+    """Run an engine of `compose_engine` over the part of a case that something may be in."""
+    return predict_image(
+        engine,
+        prepared.preprocessed.volume.array_CIJK,
+        recipe,
+        focus_IJK=prepared.focus_IJK,
+        with_probs=with_probs,
+        progress=progress,
+    )
+
+
+@torch.inference_mode()
+def predict_image(
     engine: Engine,
     image_CIJK: Float32[np.ndarray, "C I J K"],
     recipe: Recipe,
     *,
+    focus_IJK: MaskIJK | None = None,
+    with_probs: bool = False,
     progress: Progress | None = None,
-) -> LabelMapIJK:
-    """Give each voxel of a preprocessed image its output channel; 2D networks go slice by slice.
+) -> Predicted:
+    """Run an engine of `compose_engine` over a preprocessed image.
+
+    Only tiles that hold a voxel of `focus_IJK` are run, within the box around it; elsewhere is
+    background.
 
     Raises:
-        ConfigError: the recipe has no tile size.
+        ConfigError: the network gives NaN.
     """
     predict = recipe.predict
-    if predict.tile_size is None:
-        raise ConfigError(
-            "the recipe has no predict.tile_size; set it with --set predict.tile_size=…"
-        )
-
-    def labels_of(image: np.ndarray, report: Progress | None) -> np.ndarray:
-        tensor = torch.tensor(np.ascontiguousarray(image))  # a copy: stored cases are read-only
-        labels = predict_labels(
-            engine,
-            tensor,
-            tile_size=predict.tile_size or (),
-            overlap=predict.overlap,
-            tile_batch=predict.tile_batch,
-            progress=report,
-        )
-        return labels.cpu().numpy()
-
-    if recipe.spatial_dims == 3:
-        return labels_of(image_CIJK, progress)
-    num_slices = image_CIJK.shape[-1]
-    slices = []
-    for k in range(num_slices):
-        slices.append(labels_of(image_CIJK[..., k], None))
-        if progress:
-            progress(k + 1, num_slices)
-    return np.stack(slices, axis=-1)
-
-
-def predict_cases(
-    bundle: Bundle,
-    cases: Sequence[Case],
-    out: Path,
-    *,
-    output: Output = AS_NIFTI,
-    overwrite: bool = False,
-    on_tiles: Callable[[Case], Progress] | None = None,
-) -> Iterator[PredictedCase]:
-    """Segment cases one after the other into `out`, a file a case; a failing case stops no other.
-
-    The files are as `write_result` writes them. `on_tiles` gives, for a case that starts, what is
-    called as its tiles are done.
-
-    Raises:
-        ConfigError: `out` cannot be written to, holds a result already and not `overwrite`, or
-            is where the images lie under the names of their results.
-    """
-    targets = {case.id: output.target(out, case) for case in cases}
-    sources = {path.resolve() for case in cases for path in case.images.values()}
-    if own := [target.name for target in targets.values() if target.resolve() in sources]:
-        raise ConfigError(
-            f"the result of '{own[0]}' would replace the image it is made from; "
-            "choose another --out than the folder of the images"
-        )
-    prepare_folder(out, keep=[] if overwrite else targets.values())
-    engine = bundle_engine(bundle)
-    for case in cases:
-        start = perf_counter()
-        reason, written = None, False
-        targets[case.id].unlink(missing_ok=True)  # what lay there is no result of this run
-        try:
-            progress = on_tiles(case) if on_tiles else None
-            images = [case.images[channel] for channel in bundle.recipe.images]
-            require_source(images[0], output)
-            label_map = predict_case(bundle, images, engine=engine, progress=progress)
-            written = write_result(
-                label_map, targets[case.id], image=images[0], recipe=bundle.recipe, output=output
-            )
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            log.debug("case '%s'", case.id, exc_info=True)
-        path = targets[case.id] if written else None
-        yield PredictedCase(case.id, path, reason, perf_counter() - start)
-
-
-def predict_inputs(
-    model: Path,
-    inputs: Sequence[Path],
-    out: Path,
-    *,
-    output_format: str = "nifti",
-    settings: Sequence[str] = (),
-    overwrite: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Iterator[PredictedCase]:
-    """Segment what a user names, with a model's file; else as `predict_cases`.
-
-    `settings` such as `predict.overlap=0.25` change how the model is used; what it was trained to
-    be cannot be set. `progress` is told the case and its tiles.
-
-    Raises:
-        BundleError: the model cannot be read.
-        ConfigError: no such input or format, a setting that is not free, a label that DICOM SEG
-            needs a code for, or `out` as in `predict_cases`.
-    """
-    for setting in settings:
-        if not setting.startswith(FREE):
-            raise ConfigError(
-                f"--set {setting}: not free, the model was trained so; free are {', '.join(FREE)}"
-            )
-    loaded = load_bundle(model)
-    recipe = override_section(loaded.recipe, settings)
-    if recipe.network != loaded.recipe.network:
-        loaded = reuse_weights(loaded, recipe)
-    net = loaded.net.to(choose_device(recipe.predict.device))
-    output = plan_output(output_format, model, recipe)
-    cases = find_inputs(inputs, recipe.images)
-
-    def on_tiles(case: Case) -> Progress:
-        return lambda done, total: progress(case.id, done, total) if progress else None
-
-    yield from predict_cases(
-        Bundle(net, recipe, loaded.version),
-        cases,
-        out,
-        output=output,
-        overwrite=overwrite,
-        on_tiles=on_tiles,
+    box = Box((0, 0, 0), image_CIJK.shape[1:])
+    if focus_IJK is not None:
+        box = nonzero_box([focus_IJK])
+    slabs = stream_slabs(
+        engine,
+        _tensor(image_CIJK[(slice(None), *box.slices)]),
+        tile_size=(*(predict.tile_size or ()), 1)[:3],
+        overlap=predict.overlap,
+        tile_batch=predict.tile_batch,
+        progress=progress,
+        wanted=None if focus_IJK is None else _tensor(focus_IJK[box.slices]),
     )
+    predicted = _background(image_CIJK.shape[1:], recipe, engine, with_probs=with_probs)
+    for slab in slabs:
+        _fill(predicted.within(box), slab, recipe)
+    return predicted
+
+
+def _background(
+    shape_IJK: TripleInt, recipe: Recipe, engine: Engine, *, with_probs: bool
+) -> Predicted:
+    """Give what holds where no tile is run."""
+    dtype = np.min_scalar_type(max(recipe.labels.channel_values))
+    values_IJK = np.zeros(shape_IJK, dtype=dtype)
+    uncertainty_IJK = np.zeros(shape_IJK, dtype=np.float32) if engine.num_maps else None
+    if not with_probs:
+        return Predicted(values_IJK, uncertainty_IJK)
+    probs_LIJK = np.zeros((recipe.num_outputs, *shape_IJK), dtype=np.float32)
+    if recipe.outputs == "values":
+        probs_LIJK[0] = 1
+    return Predicted(values_IJK, uncertainty_IJK, probs_LIJK)
+
+
+def _fill(predicted: Predicted, slab: Slab, recipe: Recipe) -> None:
+    predicted.values_IJK[slab.box] = _decide(slab, recipe)
+    if predicted.uncertainty_IJK is not None:
+        predicted.uncertainty_IJK[slab.box] = slab.maps()[0].cpu().numpy()
+    if predicted.probs_LIJK is not None:
+        predicted.probs_LIJK[(slice(None), *slab.box)] = slab.probs(recipe.outputs).cpu().numpy()
+
+
+def _decide(slab: Slab, recipe: Recipe) -> LabelMapIJK:
+    scheme, thresholds = recipe.labels, recipe.predict.thresholds
+    if recipe.outputs == "values":
+        return channels_to_values(slab.labels().cpu().numpy(), scheme)
+    masks_RIJK = slab.regions([thresholds.get(region, 0.5) for region in scheme.regions])
+    return regions_to_values(masks_RIJK.cpu().numpy(), scheme)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """Give an array to torch, uncopied where it may be written to: torch knows no other."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def restore_label_map(predicted: Predicted, prepared: Prepared, recipe: Recipe) -> Volume:
+    """Bring what was predicted onto the grid of the images, and put it right by the rules."""
+    restored = prepared.preprocessed.restore(predicted.values_IJK)
+    return postprocess_label_map(restored, recipe.labels, recipe.predict.postprocess)
 
 
 def choose_device(name: str) -> torch.device:

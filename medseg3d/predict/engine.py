@@ -33,6 +33,8 @@ class Engine:
     channels_last: bool = False
     divisor: tuple[int, ...] | None = None
     """What a tile must be a multiple of, where the network says it."""
+    num_maps: int = 0
+    """Channels behind the logits that are none: maps of uncertainty."""
 
     @torch.inference_mode()
     def __call__(self, tiles: Shaped[Tensor, "B C *tile"]) -> Float[Tensor, "B L *tile"]:

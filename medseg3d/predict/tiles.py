@@ -6,9 +6,9 @@ one number per axis; so the sum of all weights at a voxel is a product too, and 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from math import ceil, prod
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from jaxtyping import Float32
@@ -17,6 +17,17 @@ from medseg3d.errors import GridError
 
 SIGMA: Final = 1 / 8
 """Standard deviation of the Gaussian weight as a share of the tile (nnU-Net's choice)."""
+
+
+Box: TypeAlias = tuple[slice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Tiles that follow each other, and what no later tile adds to."""
+
+    tiles: list[Box]
+    complete: Box
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +45,26 @@ class TileGrid:
         return prod(map(len, self.starts))
 
     @property
-    def longest_axis(self) -> int:
-        """The axis along which a tile is the smallest share of the image."""
+    def axes(self) -> list[int]:
+        """The axes, first the one along which a tile is the smallest share of the image."""
         shares = [tile / length for tile, length in zip(self.tile_size, self.shape, strict=True)]
-        return shares.index(min(shares))
+        return sorted(range(len(shares)), key=shares.__getitem__)
 
-    def row(self, axis: int, start: int) -> Iterator[tuple[slice, ...]]:
-        """Give the box of every tile that starts there along an axis."""
-        starts = [(start,) if n == axis else here for n, here in enumerate(self.starts)]
-        for corner in product(*starts):
-            yield tuple(slice(a, a + t) for a, t in zip(corner, self.tile_size, strict=True))
+    def columns(self) -> Iterator[Column]:
+        """Give all tiles, along the second of the axes within each step along the first."""
+        outer, inner, *_ = self.axes
+        steps = [
+            [*pairwise((*here, end))] for here, end in zip(self.starts, self.shape, strict=True)
+        ]
+        for (a, next_a), (b, next_b) in product(steps[outer], steps[inner]):
+            starts: list[Sequence[int]] = [*self.starts]
+            starts[outer], starts[inner] = (a,), (b,)
+            complete = [slice(0, end) for end in self.shape]
+            complete[outer], complete[inner] = slice(a, next_a), slice(b, next_b)
+            yield Column([self._box(corner) for corner in product(*starts)], tuple(complete))
+
+    def _box(self, corner: Sequence[int]) -> Box:
+        return tuple(slice(a, a + t) for a, t in zip(corner, self.tile_size, strict=True))
 
     def weight_sums(self, axis: int) -> Float32[np.ndarray, " length"]:
         """Sum the weights of all tiles along one axis; their product is a voxel's sum."""

@@ -27,8 +27,9 @@ from medseg3d.evaluate.tables import write_scores
 from medseg3d.io.events import Event
 from medseg3d.labels import channels_to_values, region_masks
 from medseg3d.nets.bundle import Bundle, build_recipe_net, save_bundle
-from medseg3d.predict.case import choose_device, predict_cases, predict_channels
-from medseg3d.predict.engine import bundle_engine
+from medseg3d.predict.case import choose_device, predict_image
+from medseg3d.predict.cases import predict_cases
+from medseg3d.predict.compose import compose_engine
 from medseg3d.predict.tiles import require_divisible
 from medseg3d.preprocess.dataset import changed_cases, preprocess_cases
 from medseg3d.train.checkpoint import load_checkpoint, save_checkpoint
@@ -192,11 +193,11 @@ class Trainer:
         self.bundle.net.eval()
         labels = self.bundle.recipe.labels
         per_region: dict[str, list[float]] = {region: [] for region in labels.regions}
-        engine = bundle_engine(self.bundle)
+        engine = compose_engine([self.bundle])
         for case in self.validation:
             image_CIJK = np.asarray(case.image_CIJK)
-            predicted = predict_channels(engine, image_CIJK, self.bundle.recipe)
-            pair = [channels_to_values(c, labels) for c in (case.channels_IJK, predicted)]
+            predicted = predict_image(engine, image_CIJK, self.bundle.recipe)
+            pair = [channels_to_values(case.channels_IJK, labels), predicted.values_IJK]
             masks = zip(*(region_masks(label_map, labels) for label_map in pair), strict=True)
             for (region, reference), (_, mask) in masks:
                 per_region[region].append(dice(reference, mask))

@@ -12,13 +12,9 @@ from medseg3d.data.cases import Case
 from medseg3d.errors import ConfigError, FormatError, GridError
 from medseg3d.io.files import read_volume, write_volume
 from medseg3d.nets.bundle import Bundle, save_bundle
-from medseg3d.predict.case import (
-    predict_case,
-    predict_cases,
-    predict_channels,
-    predict_inputs,
-)
-from medseg3d.predict.engine import bundle_engine
+from medseg3d.predict.case import predict_case, predict_image
+from medseg3d.predict.cases import predict_cases, predict_inputs
+from medseg3d.predict.compose import compose_engine
 from medseg3d.volume import Volume
 
 LPS = np.diag([-1.2, -0.8, 2.0, 1.0])
@@ -78,8 +74,8 @@ def test_a_2d_network_sees_one_slice_at_a_time(build_bundle: Build) -> None:
     other = image.copy()
     other[..., 3] += 5
 
-    engine = bundle_engine(bundle)
-    first, second = (predict_channels(engine, x, bundle.recipe) for x in (image, other))
+    engine = compose_engine([bundle])
+    first, second = (predict_image(engine, x, bundle.recipe).values_IJK for x in (image, other))
 
     changed = (first != second).any(axis=(0, 1))
     assert changed.tolist() == [False, False, False, True, False]

@@ -15,7 +15,7 @@ from medseg3d.io.dicom.seg_read import read_dicom_seg
 from medseg3d.io.dicom.series import find_stack
 from medseg3d.io.files import read_volume
 from medseg3d.nets.bundle import Bundle, save_bundle
-from medseg3d.predict.case import predict_inputs
+from medseg3d.predict.cases import predict_inputs
 
 CODED = ("labels.codes.one=liver", "labels.codes.four=spleen", "predict.tile_size=[128,128,4]")
 

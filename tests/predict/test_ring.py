@@ -54,8 +54,7 @@ def held_whole(
     for n, offset in zip(tile, offsets, strict=True):
         weight = weight[..., None] * torch.exp(-0.5 * (offset / (n / 8)) ** 2)
     total, sums = torch.zeros(image.shape[1:]), torch.zeros(3, *image.shape[1:])
-    for start in grid.starts[0]:
-        for box in grid.row(0, start):
-            total[box] += weight
-            sums[(slice(None), *box)] += net(image[(None, slice(None), *box)])[0] * weight
+    for box in (box for column in grid.columns() for box in column.tiles):
+        total[box] += weight
+        sums[(slice(None), *box)] += net(image[(None, slice(None), *box)])[0] * weight
     return sums / total
