@@ -28,8 +28,6 @@ def main() -> None:
     """Run the command line; exit code 0 ok, 1 some cases failed, 2 wrong use, 3 a fault of ours."""
     # threads that wait sleep: spinning, they burn other jobs' time on a shared machine, and ours
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # large tensors lie in large pages: the kernel hands out each of them anew, by 4 KiB otherwise
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     show_warnings()
     try:
         app()
