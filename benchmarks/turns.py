@@ -6,7 +6,6 @@ with memory kept against theirs as it comes. In each round, first in one process
 other, all take turns; medians over rounds.
 """
 
-import ctypes
 import os
 import statistics
 import time
@@ -23,6 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medseg3d.predict.allocator import keep_memory
+
 OURS = "medseg3d"
 
 Figures = dict[str, dict[str, float]]
@@ -35,14 +36,6 @@ class Trial:
 
     ways: dict[str, Callable[[], Tensor]]
     judge: Callable[[Tensor], dict[str, float]]
-
-
-def keep_memory() -> None:
-    """Keep freed memory in the process, by glibc; to become medseg3d.predict.allocator."""
-    mmap_max, trim_threshold = -4, -1
-    allocator = ctypes.CDLL(None)
-    allocator.mallopt(mmap_max, 0)
-    allocator.mallopt(trim_threshold, 2**31 - 1)
 
 
 ALLOCATORS = {"as it comes": None, "memory kept": keep_memory}

@@ -37,9 +37,12 @@ def train(
     Example: `medseg3d train configs/hippocampus.yaml --out runs/hippocampus --set train.seed=1`
     """
     from medseg3d.config.load import load_config
+    from medseg3d.predict.allocator import keep_memory
     from medseg3d.train.trainer import train_run
 
     run = load_config(config, settings)
+    if run.predict.keep_memory:
+        keep_memory()
     out = out or Path("runs") / config.stem
     with progress_bars() as progress:
         trained = train_run(run, out, resume=resume, watch=show_event, progress=progress)

@@ -24,6 +24,13 @@ class PredictConfig(Section):
     `fp32` gives the same bits on every machine of a kind. Tiles are summed in fp32 always."""
     backend: Literal["auto", "torch", "openvino"] = "torch"
     """What computes on a CPU; `auto` takes OpenVINO where it is installed, but not for fp32."""
+    kernels: Literal["eager", "graph", "fused", "inductor"] = "eager"
+    """How torch launches a network: `eager` one kernel after the other; on CUDA `graph` all of them
+    at once, `fused` also norms, sums and activations in one, by Triton; `inductor` as torch.compile
+    makes them, on CPUs too, which takes a minute at first."""
+    keep_memory: bool = True
+    """Whether the command, in training too, keeps the memory of large tensors for the next ones; on
+    CPUs (Linux) that is quicker, and the most memory in use somewhat more."""
     mirror: tuple[Literal["i", "j", "k"], ...] = ()
     """Preprocessed axes along which tiles are flipped too; what all flips give is averaged. Each
     axis doubles the time."""

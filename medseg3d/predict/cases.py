@@ -13,6 +13,7 @@ from medseg3d.data.inputs import find_inputs
 from medseg3d.errors import ConfigError
 from medseg3d.io.atomic import prepare_folder
 from medseg3d.nets.bundle import Bundle, load_bundle, reuse_weights
+from medseg3d.predict.allocator import keep_memory
 from medseg3d.predict.case import choose_device, predict_case
 from medseg3d.predict.compose import compose_engine
 from medseg3d.predict.output import AS_NIFTI, Output, plan_output, require_source, write_result
@@ -99,7 +100,8 @@ def predict_inputs(
     """Segment what a user names, with a model's file; else as `predict_cases`.
 
     `settings` such as `predict.overlap=0.25` change how the model is used; what it was trained to
-    be cannot be set. `progress` is told the case and its tiles.
+    be cannot be set. `progress` is told the case and its tiles. Unless told otherwise the process
+    keeps its memory (see `keep_memory`).
 
     Raises:
         BundleError: the model cannot be read.
@@ -115,6 +117,8 @@ def predict_inputs(
     recipe = override_section(loaded.recipe, settings)
     if recipe.network != loaded.recipe.network:
         loaded = reuse_weights(loaded, recipe)
+    if recipe.predict.keep_memory:
+        keep_memory()
     net = loaded.net.to(choose_device(recipe.predict.device))
     output = plan_output(output_format, model, recipe)
     cases = find_inputs(inputs, recipe.images)

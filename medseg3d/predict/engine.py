@@ -2,18 +2,19 @@
 
 import copy
 import logging
-from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from torch.nn.functional import batch_norm
 
 from medseg3d.config.predict import PredictConfig
 from medseg3d.errors import ConfigError
 from medseg3d.nets.bundle import Bundle, bundle_digest
+from medseg3d.predict.kernels import Kernels, Run, launch
+from medseg3d.predict.norms import quicken_norms
 from medseg3d.predict.openvino import choose_backend, default_cache, openvino_engine
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 class Engine:
     """A network made ready to run tiles."""
 
-    run: Callable[[Float[Tensor, "B C *tile"]], Float[Tensor, "B L *tile"]]
+    run: Run
     device: torch.device
     dtype: torch.dtype = torch.float32
     channels_last: bool = False
@@ -35,10 +36,21 @@ class Engine:
     num_maps: int = 0
     """Channels behind the logits that are none: maps of uncertainty."""
 
+    @torch.inference_mode()
     def __call__(self, tiles: Shaped[Tensor, "B C *tile"]) -> Float[Tensor, "B L *tile"]:
         """Run a batch of tiles of whatever dtype and place."""
         tiles = tiles.to(self.device, self.dtype, memory_format=self.memory_format(tiles.ndim))
-        return self.run(tiles)
+        with self._convolutions():
+            return self.run(tiles)
+
+    def _convolutions(self) -> AbstractContextManager[None]:
+        """Let cuDNN try which kernel is the fastest, or in fp32 keep to one, and to fp32."""
+        if self.device.type != "cuda":
+            return nullcontext()
+        exact = self.dtype == torch.float32
+        return torch.backends.cudnn.flags(
+            enabled=True, benchmark=not exact, deterministic=exact, allow_tf32=not exact
+        )
 
     def memory_format(self, ndim: int) -> torch.memory_format:
         """Give the order of a batch of tiles in memory."""
@@ -47,34 +59,17 @@ class Engine:
         return torch.channels_last_3d if ndim == 5 else torch.channels_last
 
 
-class SampleNorm(nn.Module):
-    """Instance norm that leaves the order of memory as it is.
-
-    torch's own copies channels-last input twice. Batch norm of a single sample is instance norm.
-    """
-
-    def __init__(self, norm: nn.InstanceNorm2d | nn.InstanceNorm3d) -> None:
-        super().__init__()
-        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
-
-    def forward(self, x: Float[Tensor, "B C *spatial"]) -> Float[Tensor, "B C *spatial"]:
-        """Normalise each channel of each sample."""
-        samples = [
-            batch_norm(one, None, None, self.weight, self.bias, True, 0.0, self.eps)
-            for one in torch.split(x, 1)
-        ]
-        return samples[0] if len(samples) == 1 else torch.cat(samples)
-
-
-def build_engine(net: nn.Module, *, precision: Precision = "fp32") -> Engine:
+def build_engine(
+    net: nn.Module, *, precision: Precision = "fp32", kernels: Kernels = "eager"
+) -> Engine:
     """Make a network ready where it is; `net` itself is not changed, in fp32 it is run as it is.
 
     In half precision a copy of it is run, channels last, with norms that copy nothing. `auto`
     takes it where the processor computes in it: bf16 on CPUs with AVX512-BF16 or AMX and on GPUs
-    that know it, fp16 on other GPUs.
+    that know it, fp16 on other GPUs. For `kernels` see PredictConfig.
 
     Raises:
-        ConfigError: `net` is in training mode.
+        ConfigError: `net` is in training mode, or its kernels cannot be launched so.
     """
     if net.training:
         raise ConfigError("the network is in training mode, expected eval mode; call net.eval()")
@@ -83,12 +78,18 @@ def build_engine(net: nn.Module, *, precision: Precision = "fp32") -> Engine:
     if precision == "auto":
         precision = native_precision(device)
     if precision == "fp32":
-        return Engine(net, device, divisor=divisor)
+        if kernels == "fused":
+            raise ConfigError(
+                "kernels 'fused' are for half precision, got precision 'fp32'; "
+                "set predict.precision to 'bf16' or 'fp16', or predict.kernels to another"
+            )
+        return Engine(launch(net, kernels, device=device), device, divisor=divisor)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
-    quick = _with_sample_norms(copy.deepcopy(net)).to(dtype)
+    quick = quicken_norms(copy.deepcopy(net)).to(dtype)
     three = any(p.ndim == 5 for p in quick.parameters())
     quick.to(memory_format=torch.channels_last_3d if three else torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
-    return Engine(quick, device, dtype, channels_last=True, divisor=divisor)
+    run = launch(quick, kernels, device=device)
+    return Engine(run, device, dtype, channels_last=True, divisor=divisor)
 
 
 def bundle_engine(bundle: Bundle) -> Engine:
@@ -98,13 +99,14 @@ def bundle_engine(bundle: Bundle) -> Engine:
     WARNING.
 
     Raises:
-        ConfigError: OpenVINO is asked for and cannot run this network, or not in fp16.
+        ConfigError: OpenVINO is asked for and cannot run this network, or not in fp16, or torch's
+            kernels cannot be launched as asked for.
         MissingExtraError: OpenVINO is asked for and not installed.
     """
     net, predict = bundle.net, bundle.recipe.predict
     device, asked = place_of(net), _asked_backend(predict)
     if choose_backend(asked, device=device) == "torch" or predict.tile_size is None:
-        return build_engine(net, precision=predict.precision)
+        return build_engine(net, precision=predict.precision, kernels=predict.kernels)
     precision = native_precision(device) if predict.precision == "auto" else predict.precision
     try:
         run = openvino_engine(
@@ -126,12 +128,17 @@ def _asked_backend(predict: PredictConfig) -> Literal["auto", "torch", "openvino
     """Give the backend asked for; `auto` does not trade exactness, which OpenVINO's fp32 lacks.
 
     Raises:
-        ConfigError: OpenVINO is asked for in fp16, which it has not.
+        ConfigError: OpenVINO is asked for in fp16, or with kernels of torch.
     """
     if predict.backend == "openvino" and predict.precision == "fp16":
         raise ConfigError("OpenVINO runs in bf16 or fp32, got precision 'fp16'; choose another")
-    exact = predict.precision in ("fp32", "fp16")
-    return "torch" if exact and predict.backend == "auto" else predict.backend
+    if predict.backend == "openvino" and predict.kernels != "eager":
+        raise ConfigError(
+            f"OpenVINO launches kernels of its own, got kernels '{predict.kernels}'; "
+            "set predict.kernels to 'eager' or predict.backend to 'torch'"
+        )
+    for_torch = predict.precision in ("fp32", "fp16") or predict.kernels != "eager"
+    return "torch" if for_torch and predict.backend == "auto" else predict.backend
 
 
 def place_of(net: nn.Module) -> torch.device:
@@ -145,12 +152,3 @@ def native_precision(device: torch.device) -> Precision:
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.6 has none
     return "bf16" if known.get("avx512_bf16") or known.get("amx_bf16") else "fp32"
-
-
-def _with_sample_norms(net: nn.Module) -> nn.Module:
-    for name, child in net.named_children():
-        if isinstance(child, nn.InstanceNorm2d | nn.InstanceNorm3d):
-            setattr(net, name, SampleNorm(child))
-        else:
-            _with_sample_norms(child)
-    return net

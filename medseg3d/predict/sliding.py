@@ -95,12 +95,12 @@ def stream_slabs(
     engine = net if isinstance(net, Engine) else build_engine(net)
     tile_size = _checked_tile(engine, image, tile_size)
     margins = [_margin(n, t) for n, t in zip(image.shape[1:], tile_size, strict=True)]
-    padded = _replicate(image, margins)
+    padded = _replicate(image.to(engine.device), margins)
     grid = plan_tiles(padded.shape[1:], tile_size, overlap=overlap)
     inside = tuple(slice(a, a + n) for (a, _), n in zip(margins, image.shape[1:], strict=True))
     columns = [*grid.columns()]
     if wanted is not None:
-        columns = _holding(_replicate(wanted[None], margins)[0].bool(), columns)
+        columns = _holding(_replicate(wanted[None], margins)[0] > 0, columns)
     boxes = [box for column in columns for box in column.tiles]
     counted = len(boxes) < grid.num_tiles
     logits = _run(engine, padded, boxes, tile_batch, progress)

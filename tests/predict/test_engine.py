@@ -12,7 +12,7 @@ from torch import nn
 from medseg3d.errors import ConfigError
 from medseg3d.nets.bundle import Bundle
 from medseg3d.nets.presets import NETS, build_net
-from medseg3d.predict.engine import SampleNorm, build_engine, bundle_engine, native_precision
+from medseg3d.predict.engine import build_engine, bundle_engine, native_precision
 from medseg3d.predict.sliding import predict_labels, predict_logits
 
 CPU = torch.device("cpu")
@@ -22,26 +22,6 @@ def small_net(name: str, spatial_dims: int) -> nn.Module:
     torch.manual_seed(0)
     config = NETS[name].model_copy(update={"channels": (8, 16, 16, 16)})
     return build_net(config, spatial_dims=spatial_dims, in_channels=2, out_channels=3).eval()
-
-
-@pytest.mark.parametrize("spatial_dims", [2, 3])
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_the_norm_that_copies_nothing_is_instance_norm(
-    spatial_dims: int, batch: int, channels_last: bool
-) -> None:
-    torch.manual_seed(0)
-    norm = [nn.InstanceNorm2d, nn.InstanceNorm3d][spatial_dims - 2](4, affine=True)
-    nn.init.normal_(norm.weight)
-    nn.init.normal_(norm.bias)
-    x = torch.randn(batch, 4, *(6, 5, 4)[:spatial_dims]) * 7 + 3
-    last = [torch.channels_last, torch.channels_last_3d][spatial_dims - 2]
-    given = x.to(memory_format=last) if channels_last else x
-
-    normed = SampleNorm(norm)(given)
-
-    torch.testing.assert_close(normed, norm(x), rtol=1e-5, atol=1e-5)
-    assert normed.is_contiguous(memory_format=last) or not channels_last
 
 
 def test_fp32_is_the_network_as_it_is() -> None:
@@ -121,6 +101,8 @@ def test_backends_are_chosen_by_precision_too(build_bundle: Callable[..., Bundle
     assert bundle_engine(exact).run is exact.net
     with pytest.raises(ConfigError, match="OpenVINO runs in bf16 or fp32, got precision 'fp16'"):
         bundle_engine(bundle_like(build_bundle, backend="openvino", precision="fp16"))
+    with pytest.raises(ConfigError, match="OpenVINO launches kernels of its own, got"):
+        bundle_engine(bundle_like(build_bundle, backend="openvino", kernels="inductor"))
 
 
 def test_auto_is_what_the_processor_computes_in() -> None:
@@ -133,3 +115,22 @@ def test_auto_is_what_the_processor_computes_in() -> None:
 def test_a_network_in_training_mode_is_refused() -> None:
     with pytest.raises(ConfigError, match="training mode, expected eval mode"):
         build_engine(small_net("unet", 2).train())
+
+
+def test_kernels_are_not_fused_in_fp32() -> None:
+    with pytest.raises(ConfigError, match="'fused' are for half precision, got precision 'fp32'"):
+        build_engine(small_net("unet", 2), kernels="fused")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
+@pytest.mark.parametrize("name", ["unet", "resunet"])
+def test_a_gpu_says_in_fp32_what_a_cpu_says(name: str) -> None:
+    net, image = small_net(name, 3), torch.randint(-300, 300, (2, 40, 36, 33), dtype=torch.int16)
+    exact = predict_logits(net, image, tile_size=(32, 32, 32)).softmax(0)
+
+    engine = build_engine(net.cuda(), precision="fp32")
+    first, second = (predict_logits(engine, image, tile_size=(32, 32, 32)) for _ in range(2))
+
+    assert (first.softmax(0).cpu() - exact).abs().max() < 1e-4
+    assert torch.equal(first, second)

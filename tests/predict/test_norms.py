@@ -1,0 +1,58 @@
+"""Norms that cost less say the same."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from medseg3d.nets.presets import NETS, build_net
+from medseg3d.predict.norms import SampleNorm, quicken_norms
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_norm_that_copies_nothing_is_instance_norm(
+    spatial_dims: int, batch: int, channels_last: bool
+) -> None:
+    torch.manual_seed(0)
+    norm = [nn.InstanceNorm2d, nn.InstanceNorm3d][spatial_dims - 2](4, affine=True)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x = torch.randn(batch, 4, *(6, 5, 4)[:spatial_dims]) * 7 + 3
+    last = [torch.channels_last, torch.channels_last_3d][spatial_dims - 2]
+    given = x.to(memory_format=last) if channels_last else x
+
+    normed = SampleNorm(norm)(given)
+
+    torch.testing.assert_close(normed, norm(x), rtol=1e-5, atol=1e-5)
+    assert normed.is_contiguous(memory_format=last) or not channels_last
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize("name", ["unet", "resunet", "unetplusplus"])
+@pytest.mark.parametrize("norm", ["batch", "instance", "group"])
+def test_a_network_with_quick_norms_says_the_same(name: str, norm: str, spatial_dims: int) -> None:
+    torch.manual_seed(0)
+    config = NETS[name].model_copy(update={"channels": (4, 8), "norm": norm})
+    net = build_net(config, spatial_dims=spatial_dims, in_channels=2, out_channels=3)
+    tiles = torch.randn(2, 2, *(8, 8, 8)[:spatial_dims])
+    with torch.no_grad():
+        net(tiles)  # moves the statistics of batch norms
+        quick = quicken_norms(copy.deepcopy(net.eval()))
+        torch.testing.assert_close(quick(tiles), net(tiles), rtol=1e-4, atol=1e-4)
+    slow = (nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+    assert not [module for module in quick.modules() if isinstance(module, slow)]
+
+
+def test_a_batch_norm_is_folded_into_a_transposed_convolution() -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm3d(3)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.running_mean)
+    net = nn.Sequential(nn.ConvTranspose3d(2, 3, 2, stride=2), norm, nn.ReLU()).eval()
+    tiles = torch.randn(1, 2, 4, 4, 4)
+    quick = quicken_norms(copy.deepcopy(net))
+    torch.testing.assert_close(quick(tiles), net(tiles), rtol=1e-5, atol=1e-5)
+    assert isinstance(quick[1], nn.Identity)
