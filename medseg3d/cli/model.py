@@ -120,7 +120,7 @@ def predict(
                 print_json(done)
             raise
     failed = [case for case in done if case.reason]
-    skipped = [case for case in done if case.skipped]
+    skipped = [case for case in done if case.skipped and not case.reason]
     if json:
         print_json(done)
     else:
