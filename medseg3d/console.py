@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, SupportsFloat, TypeAlias
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -18,8 +18,11 @@ from rich.table import Table
 if TYPE_CHECKING:
     from medseg3d.io.events import Event
 
-Report: TypeAlias = Callable[[str, int, int], None]
-"""Called with what is being done, the number done, and the number in all."""
+Report: TypeAlias = Callable[[str, SupportsFloat, int], None]
+"""Called with what is being done, the number done, one of them perhaps in part, and that in all."""
+
+SPEED_PERIOD_S: Final = 600.0
+"""Time over which speed is averaged; a step may take minutes."""
 
 out = Console(emoji=False)
 err = Console(stderr=True, emoji=False)
@@ -107,14 +110,16 @@ def progress_bars() -> Iterator[Report]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, transient=True) as bars:
+    with Progress(
+        *columns, console=err, transient=True, speed_estimate_period=SPEED_PERIOD_S
+    ) as bars:
         tasks: dict[str, Any] = {}
 
-        def report(what: str, done: int, total: int) -> None:
+        def report(what: str, done: SupportsFloat, total: int) -> None:
             if what not in tasks:
                 tasks[what] = bars.add_task(escape(what), total=total)
-            bars.update(tasks[what], completed=done)
-            if done >= total:
+            bars.update(tasks[what], completed=float(done))
+            if float(done) >= total:
                 bars.remove_task(tasks.pop(what))
 
         yield report

@@ -15,6 +15,7 @@ from medseg3d.evaluate.tables import write_scores
 from medseg3d.io.events import Event
 from medseg3d.nets.bundle import load_bundle
 from medseg3d.predict.cases import predict_cases
+from medseg3d.predict.output import Output
 from medseg3d.report.page import write_report
 from medseg3d.train.log import CHECKPOINT
 from medseg3d.train.trainer import Progress, train_run
@@ -60,7 +61,8 @@ def run_demo(
     bundle = load_bundle(model)
     cases = find_inputs([new], bundle.recipe.images)
     predictions = folder / "predictions"
-    for number, _ in enumerate(predict_cases(bundle, cases, predictions, overwrite=True), start=1):
+    output = Output(existing="replace")
+    for number, _ in enumerate(predict_cases(bundle, cases, predictions, output=output), start=1):
         if progress:
             progress("predicting", number, len(cases))
 

@@ -1,8 +1,15 @@
 """The application: how it starts and ends, and the options that verbs share."""
 
 import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,6 +47,46 @@ def main() -> None:
     except KeyboardInterrupt:
         say_error("stopped")
         raise SystemExit(130) from None
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come, as from a batch system; to be treated as Ctrl-C is."""
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let a verb be stopped by Ctrl-C or SIGTERM; say what the exception notes, with their code."""
+
+    def stop(_number: int, _frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        say_error("; ".join(["stopped", *getattr(stopped, "__notes__", [])]))
+        number = signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT
+        raise typer.Exit(128 + number) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def grouped(verb: Callable[..., None]) -> Callable[..., None]:
+    """Let a verb take many options as one dataclass, whose fields stand on the command line."""
+    own = signature(verb).parameters
+    [place] = [name for name, p in own.items() if is_dataclass(p.annotation)]
+    group = own[place].annotation
+    options = signature(group).parameters
+
+    @wraps(verb)
+    def run(**given: Any) -> None:
+        made = group(**{name: given[name] for name in options})
+        verb(**{name: made if name == place else given[name] for name in own})
+
+    shown = [[*options.values()] if name == place else [p] for name, p in own.items()]
+    parameters = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in chain.from_iterable(shown)]
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined] # what Typer looks at
+    return run
 
 
 def show_version(asked: bool) -> bool:

@@ -1,11 +1,12 @@
 """What is done with a network."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
-from medseg3d.cli.entry import NO_SETTINGS, Json, Out, Set, app
+from medseg3d.cli.entry import NO_SETTINGS, Json, Out, Set, app, grouped, stoppable
 from medseg3d.console import (
     print_facts,
     print_json,
@@ -15,10 +16,17 @@ from medseg3d.console import (
     say_error,
     show_event,
 )
+from medseg3d.errors import ConfigError
 
 INPUT = "Files (one per channel, or one per case), folders of cases or of DICOM, or a CSV."
 Format = Literal["nifti", "dicom-seg", "rtstruct"]
 FORMAT = "What results are written as; DICOM belongs to the DICOM it is made from."
+SKIP = "Pass over cases whose result is there, as after a run that was stopped."
+UNCERTAINTY = "Also CASE_uncertainty.nii.gz: where models and mirror images disagree, in bits."
+PROBABILITIES = "Also CASE_probabilities.nii.gz: a volume per output channel, on a fourth axis."
+VOLUMES = "Also volumes.csv: voxels, mm³ and ml of every value and region of every case."
+MODELS = "Another bundle, to be averaged with the first; repeat for more."
+NO_PATHS: Final[list[Path]] = []
 RUN = "Folder of the run; runs/NAME-OF-THE-YAML if left out."
 
 
@@ -54,13 +62,33 @@ def train(
     raise typer.Exit(1 if trained.scores.failed else 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What `predict` writes, and what becomes of what is there."""
+
+    output_format: Annotated[Format, typer.Option("--output-format", help=FORMAT)] = "nifti"
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results.")] = False
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help=SKIP)] = False
+    uncertainty: Annotated[bool, typer.Option("--uncertainty", help=UNCERTAINTY)] = False
+    probabilities: Annotated[bool, typer.Option("--probabilities", help=PROBABILITIES)] = False
+    volumes: Annotated[bool, typer.Option("--volumes", help=VOLUMES)] = False
+
+    @property
+    def existing(self) -> Literal["refuse", "replace", "skip"]:
+        """What becomes of a result that is there."""
+        if self.overwrite and self.skip_existing:
+            raise ConfigError("--overwrite replaces results, --skip-existing keeps them; give one")
+        return "replace" if self.overwrite else "skip" if self.skip_existing else "refuse"
+
+
 @app.command()
+@grouped
 def predict(
     model: Annotated[Path, typer.Argument(help="A bundle, as `train` writes it.")],
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help=INPUT)],
     out: Out,
-    output_format: Annotated[Format, typer.Option("--output-format", help=FORMAT)] = "nifti",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results.")] = False,
+    results: Results,
+    models: Annotated[list[Path], typer.Option("--model", help=MODELS)] = NO_PATHS,
     settings: Set = NO_SETTINGS,
     json: Json = False,
 ) -> None:
@@ -68,29 +96,40 @@ def predict(
 
     Example: `medseg3d predict model.safetensors scans/ --out results`
     """
-    from medseg3d.predict.cases import predict_inputs
+    with stoppable(), progress_bars() as progress:
+        from medseg3d.predict.cases import predict_inputs
+        from medseg3d.predict.output import Output
 
-    with progress_bars() as progress:
+        output = Output(
+            results.output_format,
+            existing=results.existing,
+            uncertainty=results.uncertainty,
+            probabilities=results.probabilities,
+            volumes=results.volumes,
+        )
+        cases = predict_inputs(
+            [model, *models], inputs, out, output=output, settings=settings, progress=progress
+        )
         done = []
-        for case in predict_inputs(
-            model,
-            inputs,
-            out,
-            output_format=output_format,
-            settings=settings,
-            overwrite=overwrite,
-            progress=progress,
-        ):
-            done.append(case)
-            if case.reason:
-                say_error(f"case '{case.id}': {case.reason}")
-            elif case.path is None:
-                say(f"case '{case.id}': nothing was found, so there is no file")
+        try:
+            for case in cases:
+                done.append(case)
+                if case.reason:
+                    say_error(f"case '{case.id}': {case.reason}")
+                elif case.path is None:
+                    say(f"case '{case.id}': nothing was found, so there is no file")
+        except KeyboardInterrupt:
+            if json:
+                print_json(done)
+            raise
     failed = [case for case in done if case.reason]
+    skipped = [case for case in done if case.skipped and not case.reason]
     if json:
         print_json(done)
     else:
-        say(f"{len(done) - len(failed)} of {len(done)} cases segmented into '{out}'")
+        new = len(done) - len(skipped)
+        there = f"; {len(skipped)} were there already" if skipped else ""
+        say(f"{new - len(failed)} of {new} cases segmented into '{out}'{there}")
     raise typer.Exit(1 if failed else 0)
 
 

@@ -12,6 +12,9 @@ from medseg3d.errors import ConfigError
 LEFT_OUT: Final = {".img", ".img.gz", ".png", ".jpg", ".jpeg", ".tif", ".tiff"}
 """What often lies beside a label map of the same name: its voxels, or a picture of it."""
 
+BESIDE: Final = ("_uncertainty", "_probabilities")
+"""How names end that `predict` gives to what goes with a label map."""
+
 LAYOUTS: Final = (
     tuple("{case}" + suffix for suffix in VOLUME_SUFFIXES if suffix not in LEFT_OUT),
     ("{case}/{case}-seg.nii.gz",),
@@ -138,7 +141,8 @@ def _match(folder: Path, patterns: Sequence[str]) -> dict[str, Path]:
         for case, path in match_pattern(folder, pattern).items():
             _require_new(case, path, found)
             found[case] = path
-    return found
+    beside = {case + end for case in found for end in BESIDE}
+    return {case: path for case, path in found.items() if case not in beside}
 
 
 def _require_new(case: str, path: Path, found: Mapping[str, Path]) -> None:

@@ -4,14 +4,14 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from medseg3d.errors import ConfigError
 
-UNFINISHED: Final = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+UNFINISHED: Final = re.compile(r"\.(?P<target>.+)\.[0-9a-f]{8}\.part")
 """Names of temporary files."""
 
 
@@ -66,8 +66,9 @@ def write_atomically(path: Path, data: bytes) -> None:
         ) from error
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what writes that were killed have left in a folder."""
+def remove_unfinished(folder: Path, *, names: Container[str] | None = None) -> None:
+    """Remove what writes that were killed have left in a folder, or of files with these names."""
     for path in folder.glob(".*.part"):
-        if UNFINISHED.fullmatch(path.name):
+        unfinished = UNFINISHED.fullmatch(path.name)
+        if unfinished and (names is None or unfinished["target"] in names):
             path.unlink(missing_ok=True)

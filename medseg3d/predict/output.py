@@ -1,14 +1,19 @@
-"""What a predicted label map is written as."""
+"""What is written of a predicted case: the label map and what goes with it."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Float32
 
 from medseg3d.config.recipe import Recipe
 from medseg3d.data.cases import Case
 from medseg3d.errors import ConfigError
-from medseg3d.io.files import is_dicom_source, write_volume
+from medseg3d.io.files import is_dicom_source, require_known, write_volume
+from medseg3d.predict.case import Predicted, Prepared
 from medseg3d.volume import Volume
 
 Format: TypeAlias = Literal["nifti", "dicom-seg", "rtstruct"]
@@ -21,39 +26,83 @@ SUFFIXES: Final[dict[Format, str]] = {
 }
 """Format -> how names of results end."""
 
+Existing: TypeAlias = Literal["refuse", "replace", "skip"]
+"""What to do where a case's result is there already."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFiles:
+    """Where the results of a case lie; some are not asked for."""
+
+    label_map: Path
+    uncertainty: Path | None = None
+    probabilities: Path | None = None
+
+    @property
+    def paths(self) -> list[Path]:
+        """Those asked for, the label map first."""
+        return [path for path in (self.label_map, self.uncertainty, self.probabilities) if path]
+
+    def remove(self) -> None:
+        """Remove what is there, the label map first: it stands for all."""
+        for path in self.paths:
+            path.unlink(missing_ok=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """How results are written."""
+    """What is written of each case, and how."""
 
     format: Format = "nifti"
+    existing: Existing = "refuse"
+    uncertainty: bool = False
+    """Also where several opinions disagree, in bits: `CASE_uncertainty.nii.gz`."""
+    probabilities: bool = False
+    """Also the probability of each output channel: `CASE_probabilities.nii.gz`, of four axes."""
+    volumes: bool = False
+    """Also a table of how large each value and region is: `volumes.csv`."""
     model: str = ""
     """SHA-256 of the model's file, for DICOM SEG to name it by."""
 
-    def target(self, folder: Path, case: Case) -> Path:
-        """Give the file of a case's result."""
-        return folder / f"{case.id}{SUFFIXES[self.format]}"
+    def files(self, folder: Path, case: Case) -> CaseFiles:
+        """Give the files of a case."""
+        return CaseFiles(
+            folder / f"{case.id}{SUFFIXES[self.format]}",
+            folder / f"{case.id}_uncertainty.nii.gz" if self.uncertainty else None,
+            folder / f"{case.id}_probabilities.nii.gz" if self.probabilities else None,
+        )
 
 
 AS_NIFTI: Final = Output()
 """One NIfTI file a case."""
 
 
-def plan_output(format_name: str, model: Path, recipe: Recipe) -> Output:
-    """Check that a model's labels can be written in a format, before anything is computed.
+def plan_output(output: Output, models: Sequence[Path], recipe: Recipe) -> Output:
+    """Check that a model's labels can be written so, before anything is computed; name the model.
 
     Raises:
         ConfigError: no such format, or DICOM SEG is asked for and a label has no code.
     """
-    known = {name: name for name in SUFFIXES}
-    if format_name not in known:
-        raise ConfigError(f"output format '{format_name}' is none of {', '.join(known)}")
-    if format_name != "dicom-seg":
-        return Output(known[format_name])
+    require_known("output format", output.format, Format)
+    if output.format != "dicom-seg":
+        return output
     for label in recipe.labels.values.values():
         recipe.labels.term_of(label)
-    with model.open("rb") as stream:
-        return Output("dicom-seg", hashlib.file_digest(stream, "sha256").hexdigest())
+    return replace(output, model=digest_models(models))
+
+
+def digest_models(models: Sequence[Path]) -> str:
+    """Give the SHA-256 of a file; of several, that of a list of theirs in hexadecimal, one a line.
+
+    The latter is what `sha256sum MODELS | cut -c -64 | sha256sum` prints.
+    """
+    digests = []
+    for model in models:
+        with model.open("rb") as stream:
+            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()
 
 
 def require_source(image: Path, output: Output) -> None:
@@ -67,6 +116,55 @@ def require_source(image: Path, output: Output) -> None:
             f"{output.format} belongs to the DICOM it is made from, and '{image.name}' is none; "
             "take --output-format nifti"
         )
+
+
+def write_case(
+    label_map: Volume,
+    files: CaseFiles,
+    *,
+    predicted: Predicted,
+    prepared: Prepared,
+    image: Path,
+    recipe: Recipe,
+    output: Output,
+) -> bool:
+    """Write all files of a case or none; else as `write_result`.
+
+    Uncertainty and probabilities lie on the grid of the image too. The label map is written last,
+    so that where it is there, all is. The background of `predicted.probs_LIJK` is changed.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
+    files.remove()
+    like = None if is_dicom_source(image) else image
+    maps_IJK, probs_LIJK = predicted.uncertainty_IJK, predicted.probs_LIJK
+    try:
+        if files.uncertainty and maps_IJK is not None:
+            restored = prepared.preprocessed.restore_image(maps_IJK[np.newaxis])
+            write_volume(restored, files.uncertainty, like=like)
+        if files.probabilities and probs_LIJK is not None:
+            restored = restore_probs(probs_LIJK, prepared, recipe)
+            write_volume(restored, files.probabilities, like=like)
+        return write_result(label_map, files.label_map, image=image, recipe=recipe, output=output)
+    except BaseException:
+        files.remove()
+        raise
+
+
+def restore_probs(
+    probs_LIJK: Float32[np.ndarray, "L I J K"], prepared: Prepared, recipe: Recipe
+) -> Volume:
+    """Bring probabilities onto the grid of the images; outside the crop all is background.
+
+    Those of background are changed, to spare memory.
+    """
+    if recipe.outputs == "values":
+        probs_LIJK[0] -= 1  # what background lacks to be certain is 0 outside the crop
+    restored = prepared.preprocessed.restore_image(probs_LIJK)
+    if recipe.outputs == "values":
+        restored.array_CIJK[0] += 1
+    return restored
 
 
 def write_result(

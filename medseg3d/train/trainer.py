@@ -30,6 +30,7 @@ from medseg3d.nets.bundle import Bundle, build_recipe_net, save_bundle
 from medseg3d.predict.case import choose_device, predict_image
 from medseg3d.predict.cases import predict_cases
 from medseg3d.predict.compose import compose_engine
+from medseg3d.predict.output import Output
 from medseg3d.predict.tiles import require_divisible
 from medseg3d.preprocess.dataset import changed_cases, preprocess_cases
 from medseg3d.train.checkpoint import load_checkpoint, save_checkpoint
@@ -278,7 +279,8 @@ def _require_same_cases(cases: Sequence[Case], table: Path) -> None:
 def _score_held_out(trainer: Trainer, split: Split, folder: Path, report: Progress) -> Scores:
     """Segment the held-out files as a user would, score them, and log the final validation."""
     out = folder / "validation"
-    predicted = predict_cases(trainer.bundle, split.validation, out, overwrite=True)
+    output = Output(existing="replace")
+    predicted = predict_cases(trainer.bundle, split.validation, out, output=output)
     for number, case in enumerate(predicted, start=1):
         if case.reason:
             log.warning("case '%s' could not be segmented: %s", case.id, case.reason)

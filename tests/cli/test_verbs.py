@@ -3,8 +3,6 @@
 import csv
 import gzip
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,7 +96,7 @@ def test_one_broken_scan_gives_exit_code_1_and_its_name(
     ended = run("predict", model, *sorted(scans.iterdir()), "--out", tmp_path / "out")
 
     assert ended.code == 1
-    assert "case 'b': FormatError" in ended.err
+    assert "case 'b': reading: FormatError" in ended.err
     assert "1 of 2 cases segmented" in ended.err
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.nii.gz"]
 
@@ -312,25 +310,6 @@ def test_a_4d_file_is_refused_where_3d_is_needed(run: Run, model: Path, tmp_path
 
     assert ended.code == 1
     assert "has four axes" in ended.err
-
-
-def test_a_full_disk_fails_the_case_and_leaves_nothing_behind(
-    model: Path, scans: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    # a limit on file size is a full disk that needs no root: the write fails in the middle
-    code = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200)); "
-        "from medseg3d.cli import main; main()"
-    )
-    command = [sys.executable, "-c", code, "predict", model, scans / "a.nii.gz", "--out", out]
-
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-
-    assert ended.returncode == 1, ended.stderr
-    assert "cannot write" in " ".join(ended.stderr.split())
-    assert not [*out.iterdir()]
 
 
 def test_the_table_of_a_training_feeds_predict_and_evaluate(

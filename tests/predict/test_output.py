@@ -16,8 +16,10 @@ from medseg3d.io.dicom.series import find_stack
 from medseg3d.io.files import read_volume
 from medseg3d.nets.bundle import Bundle, save_bundle
 from medseg3d.predict.cases import predict_inputs
+from medseg3d.predict.output import Output
 
 CODED = ("labels.codes.one=liver", "labels.codes.four=spleen", "predict.tile_size=[128,128,4]")
+SEG = Output("dicom-seg")
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def tilted(shared_data: Path) -> Path:
     return shared_data / "dicom/ct_gantry_tilt_phantom/dicom"
 
 
-def predict(model: Path, source: Path, out: Path, **how: str | tuple[str, ...]) -> Path:
+def predict(model: Path, source: Path, out: Path, **how: Output | tuple[str, ...]) -> Path:
     (done,) = predict_inputs(model, [source], out, **{"settings": CODED, **how})
     assert done.reason is None
     assert done.path
@@ -55,7 +57,7 @@ def test_a_segmentation_holds_the_same_voxels_and_names_its_model(
     model: Path, liver: Path, tmp_path: Path
 ):
     nifti = read_volume(predict(model, liver, tmp_path / "nifti"))
-    written = predict(model, liver, tmp_path / "seg", output_format="dicom-seg")
+    written = predict(model, liver, tmp_path / "seg", output=SEG)
     seg = read_dicom_seg(written, grid=read_series(liver).grid)
     values = {name: v for name, v in {"one": 1, "four": 4}.items() if v in nifti.array_CIJK}
     assert [segment.name for segment in seg.segments] == [*values]
@@ -72,7 +74,7 @@ def test_tilted_slices_get_the_labels_that_lie_on_them(model: Path, tilted: Path
     settings = (*CODED, "preprocess.tilt=correct")
     nifti = read_volume(predict(model, tilted, tmp_path / "nifti", settings=settings))
     assert nifti.shape_IJK == (512, 521, 6)
-    written = predict(model, tilted, tmp_path / "seg", output_format="dicom-seg", settings=settings)
+    written = predict(model, tilted, tmp_path / "seg", output=SEG, settings=settings)
     seg = read_dicom_seg(written, grid=read_series(tilted, tilt="keep").grid)
     assert seg.masks.shape_IJK == (512, 512, 6)
     volumes = [
@@ -85,7 +87,7 @@ def test_tilted_slices_get_the_labels_that_lie_on_them(model: Path, tilted: Path
 
 def test_contours_belong_to_the_series(model: Path, shared_data: Path, tmp_path: Path):
     source = shared_data / "dicom/mr_sagittal_oblique_hitachi/dicom"
-    written = predict(model, source, tmp_path / "rt", output_format="rtstruct")
+    written = predict(model, source, tmp_path / "rt", output=Output("rtstruct"))
     structures, image = dcmread(written), dcmread(next(source.iterdir()))
     assert structures.StudyInstanceUID == image.StudyInstanceUID
     names = {one.ROIName for one in structures.StructureSetROISequence}
@@ -99,7 +101,7 @@ def test_a_volume_of_several_is_chosen_by_its_name(model: Path, shared_data: Pat
     assert "'volume-2' (64×64×15)" in str(refused.reason)
     assert "--set preprocess.volume=" in str(refused.reason)
     settings = (*CODED, "preprocess.volume=volume-2")
-    written = predict(model, source, tmp_path / "seg", output_format="dicom-seg", settings=settings)
+    written = predict(model, source, tmp_path / "seg", output=SEG, settings=settings)
     stack = find_stack(source, "volume-2")
     seg = dcmread(written)
     [series] = seg.ReferencedSeriesSequence
@@ -117,7 +119,7 @@ def test_where_nothing_is_found_there_is_no_dicom_and_no_failure(
     save_bundle(blind, tmp_path / "blind.safetensors")
     (done,) = predict_inputs(
         tmp_path / "blind.safetensors", [liver], tmp_path / "out",
-        output_format=output_format, settings=CODED,
+        output=Output(output_format), settings=CODED,
     )  # fmt: skip
     assert done.reason is None
     assert (done.path is not None) == (output_format == "nifti")
@@ -128,17 +130,19 @@ def test_labels_without_codes_are_refused_before_anything_is_computed(
     model: Path, liver: Path, tmp_path: Path
 ):
     with pytest.raises(ConfigError, match="'one'"):
-        [*predict_inputs(model, [liver], tmp_path / "out", output_format="dicom-seg")]
+        [*predict_inputs(model, [liver], tmp_path / "out", output=SEG)]
     assert not (tmp_path / "out").exists()
 
 
-def test_what_cannot_be_is_refused_before_anything_is_read(model: Path, tmp_path: Path):
+def test_what_cannot_be_is_refused_before_anything_is_read(
+    model: Path, tmp_path: Path, unchecked: None
+):
     image = tmp_path / "damaged.nii.gz"
     image.touch()
     for output_format in ("dicom-seg", "rtstruct"):
         (refused,) = predict_inputs(
-            model, [image], tmp_path / "out", output_format=output_format, settings=CODED
+            model, [image], tmp_path / "out", output=Output(output_format), settings=CODED
         )
         assert f"{output_format} belongs to the DICOM it is made from" in str(refused.reason)
     with pytest.raises(ConfigError, match="output format 'png' is none of nifti, dicom-seg"):
-        [*predict_inputs(model, [image], tmp_path / "out", output_format="png")]
+        [*predict_inputs(model, [image], tmp_path / "out", output=Output("png"))]
