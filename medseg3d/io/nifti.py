@@ -4,7 +4,7 @@ import logging
 from contextlib import AbstractContextManager
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from jaxtyping import Shaped
@@ -68,6 +68,18 @@ def read_nifti(path: Path) -> Volume:
     if decided := "; ".join(doubts(header)):
         log.warning("'%s' %s", path, decided)
     return Volume(np.moveaxis(array_IJKC, -1, 0), grid.affine)
+
+
+def scan_nifti(path: Path) -> tuple[Grid, np.dtype[Any]]:
+    """Tell a file's grid and the dtype it would be read as, from its header alone.
+
+    Raises:
+        FormatError: as `read_nifti`, of what the header says.
+    """
+    header_path, _ = _parts(path)
+    header, grid = _read_place(header_path)
+    none = np.empty((0, 0, 0, 0), dtype=stored_dtype(header).newbyteorder("="))
+    return grid, _scaled(none, header).dtype
 
 
 def write_nifti(volume: Volume, path: Path, *, like: Path | None = None) -> None:

@@ -1,20 +1,28 @@
 """What a network is and takes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Final
+from math import prod
+from typing import Any, Final
 
 import torch
 from torch import Tensor, UntypedStorage, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from medseg3d.config.network import MonaiConfig, NetworkConfig
 from medseg3d.nets.presets import build_net
 
 TILES: Final = {2: (512, 512), 3: (128, 128, 128)}
 """Number of spatial axes -> the tile that networks are described by."""
+
+
+LARGEST_UNFOLDED: Final = 20480
+"""Channels times voxels of a plane, up to which torch does without oneDNN (Convolution.cpp)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +85,69 @@ def _count_kept(net: nn.Module, image: Tensor) -> int:
     with saved_tensors_hooks(note, lambda tensor: tensor):
         net(image)
     return sum(kept.values())
+
+
+@torch.no_grad()
+def measure_peak(
+    run: Callable[[Tensor], object], image: Tensor, *, tile: Sequence[int] | None = None
+) -> int:
+    """Count the bytes of tensors alive at the peak of a pass; the image counts, weights do not.
+
+    A small image will do: what it takes grows with it, here to the size of `tile`. What a
+    convolution sets aside counts too. On the device `meta` nothing is computed, but torch imports
+    its compiler for convolutions, which takes a second.
+    """
+    small = image.shape[2:] if tile else ()
+    with _Living([n / m for n, m in zip(tile or (), small, strict=True)]) as living:
+        living.note(image)
+        run(image)
+    return int(living.peak)
+
+
+class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch's
+    """Follows storages from the operation that gives them until nothing refers to them."""
+
+    def __init__(self, growth: Sequence[float]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # torch's
+        self.peak = 0.0
+        self._growth = growth
+        self._storages: MutableMapping[UntypedStorage, int] = WeakIdKeyDictionary()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # the way to skip it is to import it, which takes a second
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = [tensor for tensor in tree_leaves(result) if isinstance(tensor, Tensor)]
+        aside = 0.0
+        if func.overloadpacket is torch.ops.aten.convolution:
+            aside = self._set_aside(args[0], args[1], given[0])
+        self.note(*given, aside=aside)
+        return result
+
+    def note(self, *tensors: Tensor, aside: float = 0.0) -> None:
+        """Follow tensors from now on; `aside` is what their making took for itself."""
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            self._storages[storage] = storage.nbytes()
+        self.peak = max(self.peak, aside + sum(self._storages.values()) * prod(self._growth))
+
+    def _set_aside(self, image: Tensor, weight: Tensor, result: Tensor) -> float:
+        """Count the copies that a convolution works on, in the order of memory that suits it.
+
+        On CPUs, torch unfolds small images of three axes: each kernel's voxels lie side by side.
+        """
+        plane = prod(image.shape[:4]) * prod(self._growth[:2])
+        unfolds = image.ndim == 5 and len(image) == 1 and plane <= LARGEST_UNFOLDED
+        if unfolds and image.dtype == torch.float32 and image.device.type == "cpu":
+            copies = prod(weight.shape[1:]) * prod(result.shape[2:])
+        else:
+            in_blocks = (-(-tensor.shape[1] // 16) * 16 for tensor in (image, result))
+            copies = sum(
+                len(tensor) * channels * prod(tensor.shape[2:])
+                for tensor, channels in zip((image, result), in_blocks, strict=True)
+            )
+        return float(copies * image.element_size() * prod(self._growth))

@@ -16,9 +16,11 @@ from medseg3d.errors import ConfigError
 from medseg3d.geometry.crop import Box, nonzero_box
 from medseg3d.labels import channels_to_values, regions_to_values
 from medseg3d.nets.bundle import Bundle
+from medseg3d.predict.budget import Budget, plan_budget
 from medseg3d.predict.compose import compose_engine
 from medseg3d.predict.engine import Engine
 from medseg3d.predict.focus import find_focus
+from medseg3d.predict.memory import MemoryPlan, plan_after, plan_before
 from medseg3d.predict.postprocess import postprocess_label_map
 from medseg3d.predict.slab import Slab
 from medseg3d.predict.sliding import Progress, stream_slabs
@@ -60,25 +62,30 @@ def predict_case(
     images: str | Path | Sequence[str | Path] | Volume,
     *,
     engine: Engine | None = None,
+    budget: Budget | None = None,
     progress: Progress | None = None,
 ) -> Volume:
     """Segment one case: a Volume of one channel, on exactly the grid of the images.
 
     `images` are files, one per channel in the order of `bundle.recipe.images`, or a Volume with
     those channels. Several bundles are averaged. Runs on the device of each `bundle.net`, in the
-    precision of its recipe; for many cases, `compose_engine` prepares that once.
+    precision of its recipe, in the memory that is free or that `plan_budget` was given; for many
+    cases, `compose_engine` and `plan_budget` prepare that once.
 
     Raises:
-        ConfigError: not as many channels as the model takes, or models that cannot be averaged.
+        ConfigError: not as many channels as the model takes, models that cannot be averaged, or
+            more memory is needed than there is.
         FormatError: a file is not what it claims to be, or holds NaN.
         GridError: the channels do not lie on one grid.
     """
     bundles = [bundles] if isinstance(bundles, Bundle) else bundles
     recipe = bundles[0].recipe
+    engine = engine or compose_engine(bundles)
+    budget = budget or plan_budget(bundles)
+    plan = plan_before(budget, images)
     prepared = prepare_case(images, recipe)
-    predicted = predict_prepared(
-        engine or compose_engine(bundles), prepared, recipe, progress=progress
-    )
+    plan = plan or plan_after(budget, prepared.preprocessed)
+    predicted = predict_prepared(engine, prepared, recipe, plan=plan, progress=progress)
     return restore_label_map(predicted, prepared, recipe)
 
 
@@ -102,6 +109,7 @@ def predict_prepared(
     prepared: Prepared,
     recipe: Recipe,
     *,
+    plan: MemoryPlan | None = None,
     with_probs: bool = False,
     progress: Progress | None = None,
 ) -> Predicted:
@@ -109,9 +117,10 @@ def predict_prepared(
     return predict_image(
         engine,
         prepared.preprocessed.volume.array_CIJK,
-        recipe,
+        plan.apply(recipe) if plan else recipe,
         focus_IJK=prepared.focus_IJK,
         with_probs=with_probs,
+        ring_device=plan.ring_device if plan else None,
         progress=progress,
     )
 
@@ -124,6 +133,7 @@ def predict_image(
     *,
     focus_IJK: MaskIJK | None = None,
     with_probs: bool = False,
+    ring_device: torch.device | None = None,
     progress: Progress | None = None,
 ) -> Predicted:
     """Run an engine of `compose_engine` over a preprocessed image.
@@ -146,6 +156,7 @@ def predict_image(
         tile_batch=predict.tile_batch,
         progress=progress,
         wanted=None if focus_IJK is None else _tensor(focus_IJK[box.slices]),
+        ring_device=ring_device,
     )
     predicted = _background(image_CIJK.shape[1:], recipe, engine, with_probs=with_probs)
     for slab in slabs:

@@ -83,11 +83,13 @@ def stream_slabs(
     tile_batch: int = 1,
     progress: Progress | None = None,
     wanted: Bool[Tensor, "*spatial"] | None = None,
+    ring_device: torch.device | None = None,
 ) -> Iterator[Slab]:
     """Give an image's logits in slabs, along the axes on which the least has to be held.
 
     Tiles without a voxel that is `wanted` are left out, so that elsewhere fewer tiles are blended.
-    Where no tile lies logits are 0, or there is no slab.
+    Where no tile lies logits are 0, or there is no slab. Tiles are summed on `ring_device`, or
+    where the network runs.
 
     Raises:
         ConfigError, GridError: as `predict_logits`.
@@ -107,6 +109,7 @@ def stream_slabs(
     ring: SlabRing | None = None
     for column in columns:
         for box, tile in zip(column.tiles, logits):  # noqa: B905 # as many as the column has
+            tile = tile.to(ring_device or tile.device)  # noqa: PLW2901
             ring = ring or SlabRing(tile, grid, num_maps=engine.num_maps, counted=counted)
             ring.add(box, tile)
         for slab in ring.finish(column) if ring else ():
