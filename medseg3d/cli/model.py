@@ -24,6 +24,7 @@ FORMAT = "What results are written as; DICOM belongs to the DICOM it is made fro
 SKIP = "Pass over cases whose result is there, as after a run that was stopped."
 UNCERTAINTY = "Also CASE_uncertainty.nii.gz: where models and mirror images disagree, in bits."
 PROBABILITIES = "Also CASE_probabilities.nii.gz: a volume per output channel, on a fourth axis."
+MEMORY = "Most memory to take, such as 8GiB, of the host and of the GPU; else what is free."
 VOLUMES = "Also volumes.csv: voxels, mm³ and ml of every value and region of every case."
 MODELS = "Another bundle, to be averaged with the first; repeat for more."
 NO_PATHS: Final[list[Path]] = []
@@ -72,6 +73,7 @@ class Results:
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help=UNCERTAINTY)] = False
     probabilities: Annotated[bool, typer.Option("--probabilities", help=PROBABILITIES)] = False
     volumes: Annotated[bool, typer.Option("--volumes", help=VOLUMES)] = False
+    memory: Annotated[str | None, typer.Option("--memory", help=MEMORY)] = None
 
     @property
     def existing(self) -> Literal["refuse", "replace", "skip"]:
@@ -98,6 +100,7 @@ def predict(
     """
     with stoppable(), progress_bars() as progress:
         from medseg3d.predict.cases import predict_inputs
+        from medseg3d.predict.limits import parse_memory
         from medseg3d.predict.output import Output
 
         output = Output(
@@ -108,7 +111,13 @@ def predict(
             volumes=results.volumes,
         )
         cases = predict_inputs(
-            [model, *models], inputs, out, output=output, settings=settings, progress=progress
+            [model, *models],
+            inputs,
+            out,
+            output=output,
+            settings=settings,
+            memory=parse_memory(results.memory) if results.memory else None,
+            progress=progress,
         )
         done = []
         try:

@@ -221,11 +221,13 @@ def build_squeeze_excite(
 def initialise(net: nn.Module) -> None:
     """Draw weights of convolutions from He's normal distribution (fan-in), set biases to 0.
 
-    Norms start as torch makes them: scale 1, shift 0. Uses torch's global generator only.
+    Norms start as torch makes them: scale 1, shift 0. Uses torch's global generator only. Weights
+    on the meta device, which hold nothing, stay so.
     Source: He et al., "Delving deep into rectifiers", 2015, eq. 10.
     """
     for module in net.modules():
-        if isinstance(module, CONVOLUTIONS):
+        # of meta weights torch would import its compiler
+        if isinstance(module, CONVOLUTIONS) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

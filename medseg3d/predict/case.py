@@ -16,7 +16,7 @@ from medseg3d.errors import ConfigError
 from medseg3d.geometry.crop import Box, nonzero_box
 from medseg3d.labels import channels_to_values, regions_to_values
 from medseg3d.nets.bundle import Bundle
-from medseg3d.predict.budget import Budget, plan_budget
+from medseg3d.predict.budget import Budget
 from medseg3d.predict.compose import compose_engine
 from medseg3d.predict.engine import Engine
 from medseg3d.predict.focus import find_focus
@@ -69,22 +69,22 @@ def predict_case(
 
     `images` are files, one per channel in the order of `bundle.recipe.images`, or a Volume with
     those channels. Several bundles are averaged. Runs on the device of each `bundle.net`, in the
-    precision of its recipe, in the memory that is free or that `plan_budget` was given; for many
-    cases, `compose_engine` and `plan_budget` prepare that once.
+    precision of its recipe; with a `budget` (see `plan_budget`) in the memory that it allows. For
+    many cases, `compose_engine` prepares the networks once.
 
     Raises:
         ConfigError: not as many channels as the model takes, models that cannot be averaged, or
-            more memory is needed than there is.
+            more memory is needed than the budget allows.
         FormatError: a file is not what it claims to be, or holds NaN.
         GridError: the channels do not lie on one grid.
     """
     bundles = [bundles] if isinstance(bundles, Bundle) else bundles
     recipe = bundles[0].recipe
     engine = engine or compose_engine(bundles)
-    budget = budget or plan_budget(bundles)
-    plan = plan_before(budget, images)
+    plan = plan_before(budget, images) if budget else None
     prepared = prepare_case(images, recipe)
-    plan = plan or plan_after(budget, prepared.preprocessed)
+    if budget and plan is None:
+        plan = plan_after(budget, prepared.preprocessed)
     predicted = predict_prepared(engine, prepared, recipe, plan=plan, progress=progress)
     return restore_label_map(predicted, prepared, recipe)
 

@@ -36,6 +36,9 @@ CODE: Final = 256 * 2**20
 SURE: Final = 1.5
 """Plans are upper bounds, and at most this multiple of what is taken (`benchmarks/planned.py`)."""
 
+KEPT: Final = 1.4
+"""What a process that keeps its memory takes at most for tiles, as a multiple (`keep_memory`)."""
+
 CPU: Final = torch.device("cpu")
 
 
@@ -148,8 +151,9 @@ def _plan(
 ) -> MemoryPlan:
     tiles = _tile_parts(budget, size, tile_batch)
     sums = {name: tiles.pop(name) for name in ("sums", "slab")}
-    there = {} if budget.device.type == "cpu" else tiles | (sums if ring != CPU else {})
-    here = (tiles if budget.device.type == "cpu" else {}) | (sums if ring == CPU else {})
+    on_gpu = budget.device.type != "cpu"
+    there = tiles | _image(size, budget) | (sums if ring != CPU else {}) if on_gpu else {}
+    here = ({} if on_gpu else tiles) | (sums if ring == CPU else {})
     recipe = budget.recipe
     before = max(_reading(size), _preparing(size, recipe), key=_total)
     during = _computing(size, budget) | here
@@ -173,6 +177,8 @@ def _tile_parts(budget: Budget, size: CaseSize, tile_batch: int) -> Parts:
         torch.empty(channels, *tile, device="meta"),
     )
     each_pass = budget.passes[tile_batch > 1]
+    if budget.device.type == "cpu" and recipe.predict.keep_memory:
+        each_pass = round(each_pass * KEPT)
     outer, inner, _ = grid.axes
     window = [*grid.shape]
     window[outer], window[inner] = tile[outer], tile[inner]
@@ -206,12 +212,14 @@ def _preparing(size: CaseSize, recipe: Recipe) -> Parts:
 
 
 def _computing(size: CaseSize, budget: Budget) -> Parts:
-    recipe, network = budget.recipe, prod(size.network_IJK)
-    num = len(recipe.images)
-    tile = tile_size_of(recipe)
+    return _image(size, budget) | _predicted(size, budget)
+
+
+def _image(size: CaseSize, budget: Budget) -> Parts:
+    """Count the images that a network sees, also where they are padded to a tile."""
+    network, tile = prod(size.network_IJK), tile_size_of(budget.recipe)
     padded = prod(max(n, t) for n, t in zip(size.network_IJK, tile, strict=True))
-    parts = {"images": 4 * num * (network + padded * (padded > network))}
-    return parts | _predicted(size, budget)
+    return {"images": 4 * len(budget.recipe.images) * (network + padded * (padded > network))}
 
 
 def _predicted(size: CaseSize, budget: Budget) -> Parts:

@@ -24,7 +24,7 @@ Computed = TypeVar("Computed")
 Written = TypeVar("Written")
 
 WAITING: Final = 2
-"""Cases that are read ahead, and results that wait to be written."""
+"""Cases that are read ahead, and results that wait to be written, where memory suffices."""
 
 GRACE_S: Final = 10.0
 """How long threads that are at work are waited for by a process that is stopped."""
@@ -65,13 +65,14 @@ def run_stages(
     read: Callable[[Case], Read],
     compute: Callable[[Case, Read], Computed],
     write: Callable[[Case, Computed], Written],
+    waiting: Callable[[], int] = lambda: WAITING,
 ) -> Generator[Attempt[Written], None, None]:
     """Read, compute and write cases, and give them in their order.
 
-    Two cases are read while one is computed, here in the caller's thread, and two are written. A
-    stage that fails, be it for want of memory, is the end of its case alone. Stopped by
-    KeyboardInterrupt or closed, nothing more is begun; what is being written is finished, and
-    told in the first case.
+    While one case is computed, here in the caller's thread, others are read and as many written:
+    what `waiting` says once the first is read, and each time thereafter. A stage that fails, be it
+    for want of memory, is the end of its case alone. Stopped by KeyboardInterrupt or closed,
+    nothing more is begun; what is being written is finished, and told in the first case.
     """
     left = iter(cases)
     reading: deque[Future[Attempt[Read]]] = deque()
@@ -87,16 +88,18 @@ def run_stages(
         return in_thread(lambda: computed.then("writing", write, catch=BaseException))
 
     try:
-        reading.extend(map(begin, islice(left, WAITING)))
+        reading.extend(map(begin, islice(left, 1)))
         while reading:
-            while writing and (len(writing) >= WAITING or writing[0].done()):
-                yield writing.popleft().result()
             prepared = reading.popleft().result()
-            reading.extend(map(begin, islice(left, 1)))
+            reading.extend(map(begin, islice(left, max(waiting() - len(reading), 0))))
             computed = prepared.then("computing", compute)
             del prepared  # images are large, and the next one is on its way
             writing.append(finish(computed))
             del computed
+            while writing and (len(writing) >= max(waiting(), 1) or writing[0].done()):
+                yield writing.popleft().result()
+            if not reading:
+                reading.extend(map(begin, islice(left, 1)))
         while writing:
             yield writing.popleft().result()
     except KeyboardInterrupt:

@@ -86,25 +86,6 @@ class Preprocessed:
                 f"{taken} on the preprocessed grid, shape {self.volume.shape_IJK}, got {shape_IJK}"
             )
 
-    def restore_image(self, image_CIJK: ArrayCIJK) -> Volume:
-        """Put an image of the network's grid onto the source grid; outside the crop is 0.
-
-        Raises:
-            GridError: the image's shape is not the network grid's.
-        """
-        if image_CIJK.shape[1:] != self.volume.shape_IJK:
-            raise GridError(
-                f"restore takes an image on the preprocessed grid, shape "
-                f"{self.volume.shape_IJK}, got {image_CIJK.shape[1:]}"
-            )
-        oriented = self.axes.apply_grid(self.source)
-        own = Volume(image_CIJK, self.volume.affine)
-        inside = resample_volume(own, grid=self.box.crop_grid(oriented))
-        whole = np.zeros((len(image_CIJK), *oriented.shape_IJK), dtype=np.float32)
-        whole[:, *self.box.slices] = inside.array_CIJK
-        array = self.axes.inverse.apply_array(whole)
-        return Volume(np.ascontiguousarray(array), self.source.affine)
-
 
 def preprocess_volume(volume: Volume, config: PreprocessConfig) -> Preprocessed:
     """Crop, reorient, normalise and resample, remembering how to undo it.

@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from medseg3d.data.cases import Case
 from medseg3d.errors import ConfigError
@@ -164,8 +165,8 @@ def test_a_network_that_raises_fails_the_case_alone(
 ) -> None:
     bundle, runs = build_bundle("t1"), []
 
-    def raise_once(*_: object) -> None:
-        runs.append(1)
+    def raise_once(_: object, inputs: tuple[Tensor], __: object) -> None:
+        runs.extend([1] * (inputs[0].shape[2] == 32))  # smaller ones are run to plan memory
         if len(runs) == 2:
             raise error
 

@@ -51,13 +51,14 @@ def results(attempts: Iterator[Attempt[str]]) -> list[str]:
 def test_results_come_in_the_order_of_the_cases() -> None:
     last = Event()
 
-    def read_first_last(case: Case) -> str:
-        if case.id == "0":
+    def read_second_last(case: Case) -> str:
+        if case.id == "1":
             assert last.wait(20), "the case ahead is read meanwhile"
-        last.set()
+        if case.id == "2":
+            last.set()
         return read(case)
 
-    told = results(run_stages(CASES, read=read_first_last, compute=follow, write=follow))
+    told = results(run_stages(CASES, read=read_second_last, compute=follow, write=follow))
 
     assert told == [f"read {case.id}, done, done" for case in CASES]
 
@@ -115,6 +116,18 @@ def test_no_more_is_kept_than_what_is_worked_on() -> None:
 
     assert len([*run_stages(CASES, read=read_image, compute=compute, write=lambda *_: 1)]) == 6
     assert max(most) <= 3
+
+
+def test_where_nothing_may_wait_one_case_follows_the_other() -> None:
+    told = []
+
+    def tell(stage: str) -> Callable[..., str]:
+        return lambda case, *_: told.append(case.id + stage) or case.id
+
+    stages = {stage: tell(stage) for stage in ("read", "compute", "write")}
+    results(run_stages(CASES, **stages, waiting=lambda: 0))
+
+    assert told == [case.id + stage for case in CASES for stage in ("read", "compute", "write")]
 
 
 @pytest.mark.parametrize(
