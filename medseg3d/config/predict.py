@@ -1,11 +1,13 @@
 """How a volume is segmented, tile by tile."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
-from medseg3d.config.postprocess import RegionRule
+from medseg3d.config.postprocess import RegionRule, plan_steps
 from medseg3d.config.section import Section
+from medseg3d.labels import LabelScheme
 
 
 class PredictConfig(Section):
@@ -35,3 +37,30 @@ class PredictConfig(Section):
     postprocess: dict[str, RegionRule] = Field(default={})
     """Region's or value's name -> what is done to it in the label map, on the grid of the images;
     one after the other, in the order given."""
+
+    @field_validator("mirror")
+    @classmethod
+    def _each_axis_once(cls, axes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(axes)) < len(axes):
+            raise ValueError("an axis is named twice")
+        return axes
+
+    def require_fit(
+        self, labels: LabelScheme, *, spatial_dims: int, regions: Iterable[str] = ()
+    ) -> None:
+        """Check that knobs speak of what a network knows, which may be regions.
+
+        Raises:
+            ValueError: they name something else.
+        """
+        plan_steps(self.postprocess, labels)
+        if unknown := sorted(set(self.thresholds) - set(regions)):
+            raise ValueError(
+                f"predict.thresholds is for {unknown}; "
+                f"the network's outputs are {[*regions] or 'values, of which the largest wins'}"
+            )
+        if off := sorted(set(self.mirror) - set("ijk"[:spatial_dims])):
+            raise ValueError(
+                f"predict.mirror is {off}; a {spatial_dims}D network has "
+                f"{', '.join('ijk'[:spatial_dims])}"
+            )

@@ -6,7 +6,6 @@ from pydantic import Field, model_validator
 
 from medseg3d.config.data import Pattern
 from medseg3d.config.network import NetworkConfig
-from medseg3d.config.postprocess import plan_steps
 from medseg3d.config.predict import PredictConfig
 from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.config.run import RunConfig
@@ -41,14 +40,8 @@ class Recipe(Section):
                 f"predict.tile_size is {tile_size}, a {self.spatial_dims}D network needs "
                 f"{self.spatial_dims} numbers"
             )
-        plan_steps(self.predict.postprocess, self.labels)
-        known = self.labels.painted if self.outputs == "regions" else {}
-        if unknown := [region for region in self.predict.thresholds if region not in known]:
-            raise ValueError(
-                f"predict.thresholds is for {unknown}; the network's regions are {[*known]}"
-            )
-        if off := sorted(set(self.predict.mirror) - set("ijk"[: self.spatial_dims])):
-            raise ValueError(f"predict.mirror is {off}, the network sees no such axis")
+        regions = self.labels.painted if self.outputs == "regions" else ()
+        self.predict.require_fit(self.labels, spatial_dims=self.spatial_dims, regions=regions)
         return self
 
     @property
