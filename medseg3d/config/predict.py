@@ -27,8 +27,8 @@ class PredictConfig(Section):
     backend: Literal["auto", "torch", "openvino"] = "torch"
     """What computes on a CPU; `auto` takes OpenVINO where it is installed, but not for fp32."""
     mirror: tuple[Literal["i", "j", "k"], ...] = ()
-    """Preprocessed axes along which tiles are flipped too; what all flips give is averaged. Each
-    axis doubles the time."""
+    """Preprocessed axes along which tiles are flipped too, of those that training flipped; what all
+    flips give is averaged. Each axis doubles the time."""
     focus: Literal["all", "nonzero", "body"] = "all"
     """Where tiles are computed, the rest becomes background: everywhere; around voxels that are not
     0 in some channel (skull-stripped brains); around those above -500 HU (CT)."""

@@ -180,6 +180,15 @@ def test_opinions_that_agree_disagree_by_nothing(outputs: str, logits: tuple[flo
     torch.testing.assert_close(out[:, 2], torch.zeros(1, 2, 2, 2), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("outputs", ["values", "regions"])
+def test_rounding_makes_no_disagreement_negative(outputs: str) -> None:
+    opinions = [build_engine(Blurred().eval())] * 3
+
+    out = averaged(opinions, disagreement=outputs)(torch.randn(1, 1, 20, 20, 20))
+
+    assert 0 <= out[:, 2].min() <= out[:, 2].max() < 1e-5
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     opinions=st.lists(
