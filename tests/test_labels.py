@@ -1,5 +1,7 @@
 """Label maps and schemes: integers are integers, names are unique, regions may overlap."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from medseg3d.labels import (
     as_label_map,
     channels_to_values,
     region_masks,
+    regions_to_values,
     require_values,
     values_to_channels,
 )
@@ -145,6 +148,67 @@ def test_large_values_come_back_from_channels():
     back = channels_to_values(values_to_channels(label_map, scheme), scheme)
     np.testing.assert_array_equal(back, label_map)
     assert back.dtype == np.uint16
+
+
+@given(
+    regions=st.dictionaries(
+        st.sampled_from("abcde"), st.sets(st.integers(1, 4), min_size=1), min_size=1
+    )
+)
+def test_every_value_is_painted_back_from_its_regions_or_the_scheme_is_refused(regions):
+    scheme = LabelScheme(values=dict(enumerate("wxyz", start=1)), regions=regions)
+    label_map = block(0, 1, 2, 3, 4, dtype="u1")
+    masks = np.stack([mask for _, mask in region_masks(label_map, scheme)])
+    try:
+        painted = regions_to_values(masks, scheme)
+    except ConfigError:
+        told_apart = len({tuple(of) for of in masks.reshape(len(masks), 5).T}) == 5
+        assert len(regions) != 4 or not told_apart or not nested(regions)
+    else:
+        np.testing.assert_array_equal(painted, label_map)
+
+
+def nested(regions):
+    sets = [set(values) for values in regions.values()]
+    return all(a <= b or b <= a or not a & b for a in sets for b in sets)
+
+
+@pytest.mark.parametrize("regions", [["WT", "TC", "ET"], ["ET", "WT", "TC"], ["TC", "ET", "WT"]])
+def test_brats_is_painted_whole_tumour_first_in_whatever_order_the_channels_are(regions):
+    brats = BRATS.model_copy(update={"regions": {name: BRATS.regions[name] for name in regions}})
+    label_map = block(0, 1, 2, 4, 4, 2)
+    masks = np.stack([mask for _, mask in region_masks(label_map, brats)])
+
+    painted = regions_to_values(masks, brats)
+
+    assert brats.painted == {"WT": 2, "TC": 1, "ET": 4}
+    assert [*brats.painted] == ["WT", "TC", "ET"]
+    np.testing.assert_array_equal(painted, label_map)
+    assert painted.dtype == np.uint8
+
+
+def test_the_smallest_region_is_painted_even_outside_of_the_others():
+    masks = np.array([[0, 1, 1], [0, 0, 1], [1, 0, 0]], dtype=bool).reshape(3, 3, 1, 1)
+    np.testing.assert_array_equal(regions_to_values(masks, BRATS), block(4, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("regions", "said"),
+    [
+        (
+            {"WT": (1, 2, 4), "ET": (4,)},
+            "region 'WT' has 2 values of its own, [1, 2], and needs one: a network of regions "
+            "paints them over one another, the smallest last; change labels.regions, or let the "
+            "network predict values",
+        ),
+        ({"WT": (1, 2, 4), "TC": (4, 1), "ET": (4,), "same": (4,)}, "region 'ET' has 0 values"),
+        ({"TC": (1, 4), "ET": (4,)}, "no region paints value [2]; add one to labels.regions"),
+    ],
+)
+def test_regions_that_cannot_be_painted_are_refused(regions, said):
+    scheme = LabelScheme(values=BRATS.values, regions=regions)
+    with pytest.raises(ConfigError, match=f"^{re.escape(said)}"):
+        _ = scheme.painted
 
 
 def test_foreign_values_are_named_and_counted():

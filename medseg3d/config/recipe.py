@@ -6,8 +6,7 @@ from pydantic import Field, model_validator
 
 from medseg3d.config.data import Pattern
 from medseg3d.config.network import NetworkConfig
-from medseg3d.config.postprocess import plan_steps
-from medseg3d.config.predict import PredictConfig
+from medseg3d.config.predict import Axis, PredictConfig
 from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.config.run import RunConfig
 from medseg3d.config.section import Section
@@ -28,6 +27,8 @@ class Recipe(Section):
     outputs: Literal["values", "regions"] = "values"
     """What output channels are: background and each value, of which the largest wins (softmax);
     or regions that may overlap, each with a threshold of its own (sigmoid)."""
+    flipped: tuple[Axis, ...] | None = None
+    """Axes along which training flipped images; null where that is not known."""
     network: NetworkConfig
     """Which network, and its knobs."""
     predict: PredictConfig
@@ -41,14 +42,10 @@ class Recipe(Section):
                 f"predict.tile_size is {tile_size}, a {self.spatial_dims}D network needs "
                 f"{self.spatial_dims} numbers"
             )
-        plan_steps(self.predict.postprocess, self.labels)
-        known = self.labels.painted if self.outputs == "regions" else {}
-        if unknown := [region for region in self.predict.thresholds if region not in known]:
-            raise ValueError(
-                f"predict.thresholds is for {unknown}; the network's regions are {[*known]}"
-            )
-        if off := sorted(set(self.predict.mirror) - set("ijk"[: self.spatial_dims])):
-            raise ValueError(f"predict.mirror is {off}, the network sees no such axis")
+        regions = self.labels.painted if self.outputs == "regions" else ()
+        self.predict.require_fit(
+            self.labels, spatial_dims=self.spatial_dims, flipped=self.flipped, regions=regions
+        )
         return self
 
     @property
@@ -66,6 +63,7 @@ def build_recipe(run: RunConfig) -> Recipe:
         labels=run.data.labels,
         preprocess=run.preprocess,
         spatial_dims=run.spatial_dims,
+        flipped=run.flipped,
         network=run.network,
         predict=run.predict.model_copy(update={"tile_size": tile_size}),
     )

@@ -6,8 +6,7 @@ from pydantic import model_validator
 
 from medseg3d.config.data import DataConfig
 from medseg3d.config.network import NetworkConfig
-from medseg3d.config.postprocess import plan_steps
-from medseg3d.config.predict import PredictConfig
+from medseg3d.config.predict import Axis, PredictConfig
 from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.config.section import Section
 from medseg3d.config.train import TrainConfig
@@ -41,5 +40,13 @@ class RunConfig(Section):
                     f"{name} has {len(size)} numbers, a {self.spatial_dims}D network needs "
                     f"{self.spatial_dims}"
                 )
-        plan_steps(self.predict.postprocess, self.data.labels)
+        self.predict.require_fit(
+            self.data.labels, spatial_dims=self.spatial_dims, flipped=self.flipped
+        )
         return self
+
+    @property
+    def flipped(self) -> tuple[Axis, ...]:
+        """Axes along which training flips images."""
+        axes: tuple[Axis, ...] = ("i", "j", "k")
+        return tuple(axes[n] for n in self.train.augment.mirror_axes if n < self.spatial_dims)

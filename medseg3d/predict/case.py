@@ -145,13 +145,14 @@ def predict_image(
         ConfigError: the network gives NaN.
     """
     predict = recipe.predict
+    tile_size = (*(predict.tile_size or ()), 1)[:3]
     box = Box((0, 0, 0), image_CIJK.shape[1:])
     if focus_IJK is not None:
-        box = nonzero_box([focus_IJK])
+        box = _box_around(focus_IJK, at_least=tile_size)
     slabs = stream_slabs(
         engine,
         _tensor(image_CIJK[(slice(None), *box.slices)]),
-        tile_size=(*(predict.tile_size or ()), 1)[:3],
+        tile_size=tile_size,
         overlap=predict.overlap,
         tile_batch=predict.tile_batch,
         progress=progress,
@@ -162,6 +163,20 @@ def predict_image(
     for slab in slabs:
         _fill(predicted.within(box), slab, recipe)
     return predicted
+
+
+def _box_around(mask_IJK: MaskIJK, *, at_least: Sequence[int]) -> Box:
+    """Find the box of a mask, or of a tile where it is smaller and the image goes on."""
+    box = nonzero_box([mask_IJK])
+    sides = zip(box.start, box.stop, at_least, mask_IJK.shape, strict=True)
+    (a, i), (b, j), (c, k) = (_widened(*side) for side in sides)
+    return Box((a, b, c), (i, j, k))
+
+
+def _widened(start: int, stop: int, least: int, length: int) -> tuple[int, int]:
+    missing = max(min(least, length) - (stop - start), 0)
+    first = min(max(start - missing // 2, 0), length - missing - (stop - start))
+    return first, first + missing + stop - start
 
 
 def _background(

@@ -18,12 +18,14 @@ from medseg3d.predict.allocator import keep_memory
 from medseg3d.predict.case import (
     choose_device,
 )
+from medseg3d.predict.compose import require_alike
 from medseg3d.predict.output import (
     AS_NIFTI,
     Output,
     plan_output,
 )
 from medseg3d.predict.stages import run_stages
+from medseg3d.predict.steps import Report, Steps
 from medseg3d.predict.volumes import TABLE, write_volumes
 
 log = logging.getLogger(__name__)
@@ -73,6 +75,7 @@ def predict_cases(
             `compose_engine`.
     """
     bundles = [bundles] if isinstance(bundles, Bundle) else bundles
+    require_alike(bundles)
     files = {case.id: output.files(out, case) for case in cases}
     results = [path for one in files.values() for path in one.paths]
     _require_own_names(cases, results)

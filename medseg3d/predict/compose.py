@@ -1,6 +1,7 @@
 """Engines made of engines: flipped, averaged, or led slice by slice through a volume."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from itertools import chain, combinations, starmap
 from math import lcm, log
@@ -8,8 +9,8 @@ from math import lcm, log
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
+from medseg3d.config.recipe import Recipe
 from medseg3d.errors import ConfigError
 from medseg3d.nets.bundle import Bundle
 from medseg3d.predict.engine import Engine, bundle_engine
@@ -29,7 +30,7 @@ def compose_engine(bundles: Sequence[Bundle], *, uncertainty: bool = False) -> E
     """
     recipe = bundles[0].recipe
     require_alike(bundles)
-    engines = [bundle_engine(bundle) for bundle in bundles]
+    engines = [bundle_engine(_led_by(recipe, bundle)) for bundle in bundles]
     flips = [["ijk".index(axis) for axis in some] for some in _subsets(recipe.predict.mirror)]
     if uncertainty and len(engines) * len(flips) == 1:
         raise ConfigError(
@@ -56,11 +57,12 @@ def require_alike(bundles: Sequence[Bundle]) -> None:
             "label values": (first.labels.values, other.labels.values),
             "outputs": (first.outputs, other.outputs),
             "dimensions": (first.spatial_dims, other.spatial_dims),
-            "preprocessing": (first.preprocess, other.preprocess),
             "tile size": (first.predict.tile_size, other.predict.tile_size),
         }
-        if first.outputs == "regions":
-            pairs["regions"] = (first.labels.regions, other.labels.regions)
+        for knob, value in first.preprocess:
+            pairs[f"preprocess.{knob}"] = (value, getattr(other.preprocess, knob))
+        if first.outputs == "regions":  # their order is that of the channels
+            pairs["regions"] = ([*first.labels.regions.items()], [*other.labels.regions.items()])
         if differing := {what: pair for what, pair in pairs.items() if pair[0] != pair[1]}:
             said = "; ".join(f"{what}: {a} and {b}" for what, (a, b) in differing.items())
             raise ConfigError(f"models 1 and {number} cannot be averaged, they differ in {said}")
@@ -78,23 +80,27 @@ def averaged(
     information in bits of the answer and of who gives it, 0 where all agree (Depeweg et al. 2018,
     "Decomposition of uncertainty"); summed over regions.
     """
+    device = engines[0].device
     opinions = [(engine, [axis + 2 for axis in flip]) for engine in engines for flip in flips]
 
     def run(tiles: Shaped[Tensor, "B C *tile"]) -> Float[Tensor, "B L *tile"]:
-        told = (engine(tiles.flip(axes)).float().flip(axes) for engine, axes in opinions)
+        told = (
+            engine(tiles.flip(axes)).to(device, torch.float32).flip(axes)
+            for engine, axes in opinions
+        )
         if not disagreement:
             return reduce(Tensor.add_, told) / len(opinions)
-        parts = ([logits, *_probs_and_entropy(logits, disagreement)] for logits in told)
+        parts = (_said(logits, disagreement) for logits in told)
         sums = reduce(
             lambda some, more: [a.add_(b) for a, b in zip(some, more, strict=True)], parts
         )
         logits, probs, entropy = (part / len(opinions) for part in sums)
-        nats = _entropy(probs.clamp_min(torch.finfo(probs.dtype).tiny).log()) - entropy
-        return torch.cat([logits, nats.clamp_min(0) / log(2)], dim=1)
+        bits = (_entropy(probs) - entropy).clamp_min(0) / log(2)
+        return torch.cat([logits, bits], dim=1)
 
     divisors = [engine.divisor for engine in engines if engine.divisor]
     divisor = tuple(starmap(lcm, zip(*divisors, strict=True))) or None
-    return Engine(run, engines[0].device, divisor=divisor, num_maps=1 if disagreement else 0)
+    return Engine(run, device, divisor=divisor, num_maps=1 if disagreement else 0)
 
 
 def slicewise(engine: Engine) -> Engine:
@@ -107,19 +113,23 @@ def slicewise(engine: Engine) -> Engine:
     return Engine(run, engine.device, divisor=divisor, num_maps=engine.num_maps)
 
 
-def _probs_and_entropy(
-    logits: Float[Tensor, "B L *tile"], outputs: Outputs
-) -> tuple[Float[Tensor, "B _ *tile"], Float[Tensor, "B 1 *tile"]]:
-    """Give all probabilities and their entropy; a region is there or not, which are two."""
+def _led_by(recipe: Recipe, bundle: Bundle) -> Bundle:
+    """Let a bundle predict as another's recipe says: one precision, backend and batch for all."""
+    led = bundle.recipe.model_copy(update={"predict": recipe.predict})
+    return replace(bundle, recipe=led)
+
+
+def _said(logits: Float[Tensor, "B L *tile"], outputs: Outputs) -> list[Float[Tensor, "B _ *tile"]]:
+    """Give logits, all probabilities, and their entropy; a region is there or not: two each."""
     if outputs == "values":
-        logs = logits.log_softmax(1)
+        probs = logits.softmax(1)
     else:
-        logs = torch.cat([logsigmoid(logits), logsigmoid(-logits)], dim=1)
-    return logs.exp(), _entropy(logs)
+        probs = torch.cat([logits.sigmoid(), (-logits).sigmoid()], dim=1)
+    return [logits, probs, _entropy(probs)]
 
 
-def _entropy(logs: Float[Tensor, "B _ *tile"]) -> Float[Tensor, "B 1 *tile"]:
-    return -(logs.exp() * logs).sum(1, keepdim=True)
+def _entropy(probs: Float[Tensor, "B _ *tile"]) -> Float[Tensor, "B 1 *tile"]:
+    return torch.special.entr(probs).sum(1, keepdim=True)
 
 
 def _subsets(axes: Sequence[str]) -> list[tuple[str, ...]]:

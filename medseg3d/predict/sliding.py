@@ -102,7 +102,7 @@ def stream_slabs(
     inside = tuple(slice(a, a + n) for (a, _), n in zip(margins, image.shape[1:], strict=True))
     columns = [*grid.columns()]
     if wanted is not None:
-        columns = _holding(_replicate(wanted[None], margins)[0] > 0, columns)
+        columns = _holding(wanted, columns)
     boxes = [box for column in columns for box in column.tiles]
     counted = len(boxes) < grid.num_tiles
     logits = _run(engine, padded, boxes, tile_batch, progress)

@@ -51,7 +51,7 @@ def test_several_models_are_averaged(
     both = ("predict", model, scan, "--model", model, "--out")
     ended = run(*both, tmp_path / "twice", "--uncertainty", "--json")
     differing = run(
-        "predict", model, scan, "--model", tmp_path / "other.safetensors", "--out", "no"
+        "predict", model, scan, "--model", tmp_path / "other.safetensors", "--out", tmp_path / "no"
     )
     run("predict", model, scan, "--out", tmp_path / "once")
 
@@ -61,7 +61,9 @@ def test_several_models_are_averaged(
     bits = read_volume(tmp_path / "twice" / "a_uncertainty.nii.gz")
     assert bits.array_CIJK.max() < 1e-3, "a model agrees with itself"
     assert differing.code == 2
-    assert "models 1 and 2 cannot be averaged, they differ in preprocessing" in differing.err
+    assert (
+        "models 1 and 2 cannot be averaged, they differ in preprocess.spacing_mm" in differing.err
+    )
 
 
 def test_results_that_are_there_are_told_apart(

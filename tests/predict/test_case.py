@@ -1,17 +1,21 @@
 """From files to label maps on the files' own grid."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from medseg3d.errors import ConfigError, FormatError, GridError
 from medseg3d.io.files import read_volume, write_volume
-from medseg3d.nets.bundle import Bundle, save_bundle
+from medseg3d.labels import LabelScheme
+from medseg3d.nets.bundle import Bundle, build_recipe_net, save_bundle
 from medseg3d.predict.case import predict_case, predict_image
 from medseg3d.predict.cases import predict_inputs
 from medseg3d.predict.compose import compose_engine
+from medseg3d.predict.sliding import predict_logits
 from medseg3d.volume import Volume
 
 LPS = np.diag([-1.2, -0.8, 2.0, 1.0])
@@ -120,3 +124,109 @@ def test_one_file_is_one_channel(tmp_path: Path, build_bundle: Build) -> None:
     path = write_image(tmp_path / "a.nii.gz")
 
     assert predict_case(build_bundle("t1"), str(path)).shape_IJK == (20, 24, 9)
+
+
+NESTED = LabelScheme(values={1: "core", 4: "rim"}, regions={"all": (1, 4), "core": (1,)})
+
+
+def changed(bundle: Bundle, **predict: object) -> Bundle:
+    knobs = bundle.recipe.predict.model_copy(update=predict)
+    return replace(bundle, recipe=bundle.recipe.model_copy(update={"predict": knobs}))
+
+
+def of_regions(bundle: Bundle, **predict: object) -> Bundle:
+    recipe = changed(bundle, **predict).recipe.model_copy(
+        update={"outputs": "regions", "labels": NESTED}
+    )
+    torch.manual_seed(0)
+    return Bundle(build_recipe_net(recipe).eval(), recipe, "0.0.test")
+
+
+def an_image(*shape_IJK: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(1, *shape_IJK)).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape_IJK", [(3, 5, 1), (1, 1, 1), (20, 3, 9), (8, 8, 8)])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("outputs", ["values", "regions"])
+def test_what_is_decided_follows_from_the_logits_of_the_whole(
+    build_bundle: Build, shape_IJK: tuple[int, ...], spatial_dims: int, precision: str, outputs: str
+) -> None:
+    bundle = build_bundle("t1", spatial_dims=spatial_dims, tile=8)
+    bundle = changed(bundle, precision=precision, tile_batch=3, overlap=0.5)
+    if outputs == "regions":
+        bundle = of_regions(bundle, thresholds={"core": 0.6})
+    engine, image = compose_engine([bundle]), an_image(*shape_IJK)
+
+    predicted = predict_image(engine, image, bundle.recipe, with_probs=True)
+
+    tile_size = (8, 8, 8 if spatial_dims == 3 else 1)
+    logits = predict_logits(engine, torch.from_numpy(image), tile_size=tile_size)
+    if outputs == "values":
+        probs = logits.softmax(0).numpy()
+        expected = np.array([0, 1, 4])[logits.argmax(0).numpy()]
+    else:
+        probs = logits.sigmoid().numpy()
+        expected = np.where(probs[1] > 0.6, 1, np.where(probs[0] > 0.5, 4, 0))
+    np.testing.assert_allclose(predicted.probs_LIJK, probs, rtol=1e-3, atol=1e-3)
+    assert (predicted.values_IJK == expected).mean() > (0.97 if precision == "bf16" else 0.999)
+    assert predicted.values_IJK.dtype == np.uint8
+
+
+def test_a_lower_threshold_finds_more_of_its_region_alone(build_bundle: Build) -> None:
+    bundle, image = of_regions(build_bundle("t1", tile=8)), an_image(16, 16, 8)
+
+    def voxels(**thresholds: float) -> dict[str, int]:
+        recipe = changed(bundle, thresholds=thresholds).recipe
+        predicted = predict_image(compose_engine([bundle]), image, recipe, with_probs=True)
+        probs = dict(zip(NESTED.regions, predicted.probs_LIJK, strict=True))
+        for region, value in (("core", 1), ("all", 4)):
+            least = thresholds.get(region, 0.5)
+            inside = predicted.values_IJK == value
+            assert (probs[region][inside] > least - 1e-6).all()
+        return {value: int((predicted.values_IJK == value).sum()) for value in (1, 4)}
+
+    usual, low, high = voxels(), voxels(core=0.2), voxels(core=0.8)
+
+    assert low[1] > usual[1] > high[1]
+    assert low[4] <= usual[4] <= high[4]
+    assert voxels(all=0.8)[1] == usual[1]
+    rims = [voxels(core=0.99, all=least)[4] for least in (0.2, 0.5, 0.8)]
+    assert rims[0] > rims[1] > rims[2]
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_several_models_segment_a_case_together(
+    tmp_path: Path, build_bundle: Build, spatial_dims: int
+) -> None:
+    first = changed(
+        build_bundle("t1", spatial_dims=spatial_dims, tile=8), mirror=("i",), precision="fp32"
+    )
+    torch.manual_seed(1)
+    second = Bundle(build_recipe_net(first.recipe).eval(), first.recipe, "0.0.test")
+    path = write_image(tmp_path / "a.nii.gz")
+
+    both, again, one, other = (
+        predict_case(bundles, path).array_CIJK
+        for bundles in ([first, second], [second, first], [first], second)
+    )
+
+    assert (both == again).mean() > 0.999
+    assert (both != one).any()
+    assert (both != other).any()
+    agreed = one == other
+    assert (both == one)[agreed].mean() > 0.9
+
+
+def test_an_image_that_may_not_be_written_to_is_read(build_bundle: Build) -> None:
+    bundle, image = build_bundle("t1", tile=8), an_image(9, 8, 8)
+    locked = image.copy()
+    locked.setflags(write=False)
+
+    one, two = (
+        predict_image(compose_engine([bundle]), array, bundle.recipe).values_IJK
+        for array in (image, locked)
+    )
+
+    np.testing.assert_array_equal(one, two)

@@ -1,10 +1,13 @@
 """Streaming gives what holding everything would."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from medseg3d.predict.compose import slicewise
+from medseg3d.predict.engine import Engine, build_engine
 from medseg3d.predict.sliding import predict_labels, predict_logits, stream_slabs
 from medseg3d.predict.tiles import plan_tiles
 
@@ -43,6 +46,39 @@ def test_slabs_are_the_blend_of_all_tiles_and_cover_each_voxel_once(
     torch.testing.assert_close(chosen, logits.amax(0), rtol=1e-5, atol=1e-6)  # of ties any
     if all(n >= t for n, t in zip(shape, tile, strict=True)):
         torch.testing.assert_close(logits, held_whole(net, image, tile, overlap))
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_tiles_of_half_precision_are_summed_in_single(precision: torch.dtype) -> None:
+    image = torch.rand(1, 20, 9, 7)
+    half = Engine(lambda tiles: Mixed()(tiles).to(precision), torch.device("cpu"))
+
+    logits = predict_logits(half, image, tile_size=(8, 6, 7), overlap=0.7)
+
+    expected = held_whole(Mixed(), image, (8, 6, 7), 0.7)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, expected, rtol=0, atol=4 * torch.finfo(precision).eps)
+
+
+@pytest.mark.parametrize("shape", [(17, 13), (1, 30), (5, 1)])
+def test_a_2d_image_is_blended_as_a_volume_of_one_slice(shape: tuple[int, int]) -> None:
+    image = torch.rand(1, *shape)
+
+    flat = predict_logits(Mixed().eval(), image, tile_size=(6, 5))
+    deep = predict_logits(
+        slicewise(build_engine(Mixed().eval())), image[..., None], tile_size=(6, 5, 1)
+    )
+
+    torch.testing.assert_close(flat, deep[..., 0])
+
+
+def test_a_slab_is_not_held_once_the_next_is_asked_for() -> None:
+    engine = build_engine(Mixed().eval())
+    slabs = stream_slabs(engine, torch.rand(1, 40, 12, 6), tile_size=(6, 6, 6), overlap=0.0)
+
+    places = {slab.sums.untyped_storage().data_ptr() for slab in slabs}
+
+    assert len(places) == 1, "all slabs are views of one window"
 
 
 def held_whole(
