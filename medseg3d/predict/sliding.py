@@ -31,23 +31,26 @@ def predict_logits(
     overlap: float = 0.5,
     tile_batch: int = 1,
     progress: Progress | None = None,
+    out: Float32[Tensor, "L *spatial"] | None = None,
 ) -> Float32[Tensor, "L *spatial"]:
     """Predict an image of any size, 2D or 3D, tile by tile.
 
     Where the image is smaller than a tile its outermost voxels are repeated on both sides and the
     result is cropped again. Tiles are blended by a Gaussian in float32; the result does not depend
     on `tile_batch`. A network must be in eval mode and is run as it is, an Engine as it was built;
-    the result lies where it runs. The image may be of any dtype; it is not changed.
+    the result lies where it runs, or in `out`, which may be larger than memory: a tensor on a file
+    (`torch.from_file`, or `torch.from_numpy` of a `np.memmap`) is written slab by slab. The image
+    may be of any dtype; it is not changed.
 
     Raises:
         ConfigError: `net` is in training mode.
         GridError: `tile_size` has not one number per spatial axis, or is no multiple of the
-            network's divisor.
+            network's divisor, or `out` has another shape than the logits.
     """
     slabs = stream_slabs(
         net, image, tile_size=tile_size, overlap=overlap, tile_batch=tile_batch, progress=progress
     )
-    return _joined(((slab.box, slab.logits()) for slab in slabs), image.shape[1:])
+    return _joined(((slab.box, slab.logits()) for slab in slabs), image.shape[1:], out=out)
 
 
 @torch.inference_mode()
@@ -141,14 +144,19 @@ def _run(
         yield from logits
 
 
-def _joined(parts: Iterable[tuple[Box, Tensor]], shape: Sequence[int]) -> Tensor:
+def _joined(
+    parts: Iterable[tuple[Box, Tensor]], shape: Sequence[int], *, out: Tensor | None = None
+) -> Tensor:
     """Put parts into their places of a whole, whose other axes and dtype are theirs."""
-    whole = torch.empty(0)
     for box, part in parts:
-        if not whole.numel():
-            whole = part.new_empty((*part.shape[: part.ndim - len(shape)], *shape))
-        whole[(*[slice(None)] * (part.ndim - len(shape)), *box)] = part
-    return whole
+        before = part.ndim - len(shape)
+        whole_shape = (*part.shape[:before], *shape)
+        if out is None:
+            out = part.new_empty(whole_shape)
+        if out.shape != whole_shape:
+            raise GridError(f"the result has shape {whole_shape}, got out of {tuple(out.shape)}")
+        out[(*[slice(None)] * before, *box)] = part
+    return torch.empty(0) if out is None else out
 
 
 def _gathered(

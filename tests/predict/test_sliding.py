@@ -1,5 +1,8 @@
 """The laws of the sliding window, with networks whose answer is known."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -89,6 +92,22 @@ def test_more_than_256_channels_do_not_wrap_around() -> None:
     labels = predict_labels(net, torch.zeros(1, 4, 4, 4), tile_size=(4, 4, 4))
 
     assert (labels == 299).all()
+
+
+def test_logits_are_written_to_a_file_as_they_are_finished(tmp_path: Path) -> None:
+    image = torch.randn(1, 20, 30, 9)
+    how = {"tile_size": (16, 16, 16)}
+    stored = np.memmap(tmp_path / "logits", np.float32, mode="w+", shape=(2, 20, 30, 9))
+
+    given = predict_logits(Copy().eval(), image, **how, out=torch.from_numpy(stored))
+
+    stored.flush()
+    read = np.fromfile(tmp_path / "logits", np.float32).reshape(stored.shape)
+    expected = predict_logits(Copy().eval(), image, **how)
+    torch.testing.assert_close(torch.from_numpy(read), expected, rtol=0, atol=0)
+    assert given.data_ptr() == stored.ctypes.data
+    with pytest.raises(GridError, match=r"has shape \(2, 20, 30, 9\), got out of \(1, 20, 30, 9\)"):
+        predict_logits(Copy().eval(), image, **how, out=torch.empty(1, 20, 30, 9))
 
 
 def test_progress_counts_tiles_to_the_last() -> None:
