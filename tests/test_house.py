@@ -23,10 +23,13 @@ UNSAFE = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 CHANGES_NOTHING = """
 import logging, os, pkgutil, random, sys, warnings
 from importlib import import_module
+from importlib.util import find_spec
 import numpy, torch, medseg3d
 
 found = [module.name for module in pkgutil.walk_packages(medseg3d.__path__, "medseg3d.")]
 found.remove("medseg3d.__main__")
+if not find_spec("triton"):
+    found.remove("medseg3d.predict.fused")
 
 def state():
     loggers = [logging.root, *logging.root.manager.loggerDict.values()]

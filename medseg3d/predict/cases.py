@@ -85,17 +85,12 @@ def predict_cases(
     there = {case.id for case in cases if skip and files[case.id].label_map.exists()}
     todo = [case for case in cases if case.id not in there]
     steps = Steps.prepare(bundles, files, output, todo=todo, memory=memory, report=progress)
+    stages = run_stages(
+        todo, read=steps.read, compute=steps.compute, write=steps.write, waiting=steps.waiting
+    )
     num_done = 0
     try:
-        with closing(
-            run_stages(
-                todo,
-                read=steps.read,
-                compute=steps.compute,
-                write=steps.write,
-                waiting=steps.waiting,
-            )
-        ) as attempts:
+        with closing(stages) as attempts:
             for case in cases:
                 skipped = case.id in there
                 attempt = steps.look(case) if skipped else next(attempts)
