@@ -43,7 +43,7 @@ class PredictConfig(Section):
     """Where tiles are computed, the rest becomes background: everywhere; around voxels that are not
     0 in some channel (skull-stripped brains); around those above -500 HU (CT)."""
     thresholds: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default={})
-    """Region -> least probability, for networks that predict regions; else 0.5."""
+    """Region -> probability above which it is there, of networks that predict regions; else 0.5."""
     postprocess: dict[str, RegionRule] = Field(default={})
     """Region's or value's name -> what is done to it in the label map, on the grid of the images;
     one after the other, in the order given."""

@@ -34,6 +34,8 @@ class Budget:
     """Bytes of a GPU that may be taken besides the weights."""
     asked: int | None
     """Bytes that the user allows."""
+    one_batch: bool
+    """Whether smaller batches of tiles are filled up, and so take as much."""
 
 
 def plan_budget(
@@ -64,6 +66,7 @@ def plan_budget(
         host=free if memory is None else memory,
         on_device=_free_on(device, memory) if device.type == "cuda" else 0,
         asked=memory,
+        one_batch=recipe.predict.kernels != "eager" or recipe.predict.backend != "torch",
     )
 
 

@@ -16,7 +16,7 @@ from medseg3d.errors import ConfigError
 from medseg3d.geometry.crop import Box, nonzero_box
 from medseg3d.labels import channels_to_values, regions_to_values
 from medseg3d.nets.bundle import Bundle
-from medseg3d.predict.budget import Budget
+from medseg3d.predict.budget import Budget, tile_size_of
 from medseg3d.predict.compose import compose_engine
 from medseg3d.predict.engine import Engine
 from medseg3d.predict.focus import find_focus
@@ -145,7 +145,7 @@ def predict_image(
         ConfigError: the network gives NaN.
     """
     predict = recipe.predict
-    tile_size = (*(predict.tile_size or ()), 1)[:3]
+    tile_size = tile_size_of(recipe)
     box = Box((0, 0, 0), image_CIJK.shape[1:])
     if focus_IJK is not None:
         box = _box_around(focus_IJK, at_least=tile_size)

@@ -88,15 +88,14 @@ def plan_memory(budget: Budget, size: CaseSize) -> MemoryPlan:
         ConfigError: no way fits; says what the smallest one takes, and for what.
     """
     rings = [budget.device] if budget.device.type == "cpu" else [budget.device, CPU]
-    ways = product(range(budget.waiting, -1, -1), rings, _halvings(budget.recipe))
-    plans = [
+    ways = product(range(budget.waiting, -1, -1), rings, _halvings(budget))
+    plans = (
         _plan(budget, size, tile_batch=tile_batch, ring=ring, waiting=waiting)
         for waiting, ring, tile_batch in ways
-    ]
-    for plan in plans:
+    )
+    for plan in plans:  # the last is the smallest
         if _fits(plan, budget, sure=1.0):
             return plan
-    plan = plans[-1]
     if budget.asked is None and _fits(plan, budget, sure=SURE):
         log.warning("memory may not suffice: the case takes up to %s, %s", plan, _say_free(budget))
         return plan
@@ -232,14 +231,19 @@ def _predicted(size: CaseSize, budget: Budget) -> Parts:
 
 
 def _restoring(size: CaseSize, budget: Budget) -> Parts:
-    """Count labels that go back: the largest share and the sum of shares, one label resampled."""
+    """Count labels that go back: the largest share and the sum of shares, one label resampled.
+
+    Maps go back one file after the other: as numbers, as the file's bytes, and packed.
+    """
     recipe, source, network = budget.recipe, prod(size.source_IJK), prod(size.network_IJK)
     each = _label_bytes(recipe)
+    num_probs = recipe.num_outputs if budget.with_probs else 0
     resampling = 17 * source + 9 * network if recipe.preprocess.spacing_mm else 0
     return {
         "images": 4 * len(recipe.images) * network,
         **_predicted(size, budget),
         "restoring": 3 * each * source + resampling,
+        "maps restored": 3 * 4 * source * max(num_probs, budget.num_maps),
     }
 
 
@@ -254,11 +258,13 @@ def _label_bytes(recipe: Recipe) -> int:
     return np.min_scalar_type(max(recipe.labels.channel_values)).itemsize
 
 
-def _halvings(recipe: Recipe) -> Iterator[int]:
-    wish = recipe.predict.tile_batch
-    while wish:
-        yield wish
-        wish //= 2
+def _halvings(budget: Budget) -> Iterator[int]:
+    """Give the wished tile batch, and smaller ones where the engine is not built for one."""
+    batch = budget.recipe.predict.tile_batch
+    yield batch
+    while batch > 1 and not budget.one_batch:
+        batch //= 2
+        yield batch
 
 
 def _total(parts: Parts) -> int:
