@@ -11,6 +11,9 @@ from medseg3d.labels import LabelScheme
 
 Axis: TypeAlias = Literal["i", "j", "k"]
 """Of a preprocessed volume."""
+Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
+Kernels: TypeAlias = Literal["eager", "graph", "fused", "inductor"]
+Focus: TypeAlias = Literal["all", "nonzero", "body"]
 
 
 class PredictConfig(Section):
@@ -24,12 +27,12 @@ class PredictConfig(Section):
     """Tiles per forward pass; the result does not depend on it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Precision = "auto"
     """Of weights and activations; `auto` takes half precision where the processor computes in it,
     `fp32` gives the same bits on every machine of a kind. Tiles are summed in fp32 always."""
     backend: Literal["auto", "torch", "openvino"] = "torch"
     """What computes on a CPU; `auto` takes OpenVINO where it is installed, but not for fp32."""
-    kernels: Literal["eager", "graph", "fused", "inductor"] = "eager"
+    kernels: Kernels = "eager"
     """How torch launches a network: `eager` one kernel after the other; on CUDA `graph` all of them
     at once, `fused` also norms, sums and activations in one, by Triton; `inductor` as torch.compile
     makes them, on CPUs too, which takes a minute at first."""
@@ -39,7 +42,7 @@ class PredictConfig(Section):
     mirror: tuple[Axis, ...] = ()
     """Preprocessed axes along which tiles are flipped too, of those that training flipped; what all
     flips give is averaged. Each axis doubles the time."""
-    focus: Literal["all", "nonzero", "body"] = "all"
+    focus: Focus = "all"
     """Where tiles are computed, the rest becomes background: everywhere; around voxels that are not
     0 in some channel (skull-stripped brains); around those above -500 HU (CT)."""
     thresholds: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default={})

@@ -1,6 +1,6 @@
 """What a bundle must know to segment: the part of a run that outlives its data set."""
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,9 @@ from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.config.run import RunConfig
 from medseg3d.config.section import Section
 from medseg3d.labels import LabelScheme
+
+Outputs: TypeAlias = Literal["values", "regions"]
+"""What channels are: of which the largest wins, or each for itself."""
 
 
 class Recipe(Section):
@@ -24,7 +27,7 @@ class Recipe(Section):
     """From file to network and back."""
     spatial_dims: Literal[2, 3]
     """2D or 3D network."""
-    outputs: Literal["values", "regions"] = "values"
+    outputs: Outputs = "values"
     """What output channels are: background and each value, of which the largest wins (softmax);
     or regions that may overlap, each with a threshold of its own (sigmoid)."""
     flipped: tuple[Axis, ...] | None = None

@@ -10,11 +10,10 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from medseg3d.config.recipe import Recipe
+from medseg3d.config.recipe import Outputs, Recipe
 from medseg3d.errors import ConfigError
 from medseg3d.nets.bundle import Bundle
 from medseg3d.predict.engine import Engine, bundle_engine
-from medseg3d.predict.slab import Outputs
 
 
 def compose_engine(bundles: Sequence[Bundle], *, uncertainty: bool = False) -> Engine:
@@ -47,7 +46,7 @@ def require_alike(bundles: Sequence[Bundle]) -> None:
     """Check that what networks say can be averaged: same images, same tiles, same outputs.
 
     Raises:
-        ConfigError: they differ; says in what.
+        ConfigError: they differ, says in what; or the first one's knobs do not fit another.
     """
     first = bundles[0].recipe
     for number, bundle in enumerate(bundles[1:], start=2):
@@ -66,6 +65,7 @@ def require_alike(bundles: Sequence[Bundle]) -> None:
         if differing := {what: pair for what, pair in pairs.items() if pair[0] != pair[1]}:
             said = "; ".join(f"{what}: {a} and {b}" for what, (a, b) in differing.items())
             raise ConfigError(f"models 1 and {number} cannot be averaged, they differ in {said}")
+        _require_flips(first, other, number)
 
 
 def averaged(
@@ -117,6 +117,18 @@ def _led_by(recipe: Recipe, bundle: Bundle) -> Bundle:
     """Let a bundle predict as another's recipe says: one precision, backend and batch for all."""
     led = bundle.recipe.model_copy(update={"predict": recipe.predict})
     return replace(bundle, recipe=led)
+
+
+def _require_flips(first: Recipe, other: Recipe, number: int) -> None:
+    try:
+        first.predict.require_fit(
+            first.labels,
+            spatial_dims=first.spatial_dims,
+            flipped=other.flipped,
+            regions=first.labels.painted,
+        )
+    except ValueError as error:
+        raise ConfigError(f"model {number} cannot be run as model 1 says: {error}") from error
 
 
 def _said(logits: Float[Tensor, "B L *tile"], outputs: Outputs) -> list[Float[Tensor, "B _ *tile"]]:

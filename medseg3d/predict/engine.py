@@ -2,25 +2,26 @@
 
 import copy
 import logging
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from medseg3d.config.predict import PredictConfig
+from medseg3d.config.predict import Kernels, Precision, PredictConfig
 from medseg3d.errors import ConfigError
 from medseg3d.nets.bundle import Bundle, bundle_digest
-from medseg3d.predict.kernels import Kernels, Run, launch
+from medseg3d.predict.kernels import Run, launch
 from medseg3d.predict.norms import quicken_norms
 from medseg3d.predict.openvino import choose_backend, default_cache, openvino_engine
 
 log = logging.getLogger(__name__)
 
-Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
-"""Of weights and activations; sums over tiles are float32 always."""
+AMPERE: Final = (8, 0)
+"""Compute capability from which GPUs know bf16; older ones emulate it, as T4 and V100 do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +41,21 @@ class Engine:
     def __call__(self, tiles: Shaped[Tensor, "B C *tile"]) -> Float[Tensor, "B L *tile"]:
         """Run a batch of tiles of whatever dtype and place."""
         tiles = tiles.to(self.device, self.dtype, memory_format=self.memory_format(tiles.ndim))
-        with self._convolutions():
+        with self._on_device():
             return self.run(tiles)
 
-    def _convolutions(self) -> AbstractContextManager[None]:
-        """Let cuDNN try which kernel is the fastest, or in fp32 keep to one, and to fp32."""
+    @contextmanager
+    def _on_device(self) -> Iterator[None]:
+        """Launch on this GPU; cuDNN tries kernels, or in fp32 keeps to one and to fp32."""
         if self.device.type != "cuda":
-            return nullcontext()
+            yield
+            return
         exact = self.dtype == torch.float32
-        return torch.backends.cudnn.flags(
+        convolutions = torch.backends.cudnn.flags(
             enabled=True, benchmark=not exact, deterministic=exact, allow_tf32=not exact
         )
+        with torch.cuda.device(self.device), convolutions:
+            yield
 
     def memory_format(self, ndim: int) -> torch.memory_format:
         """Give the order of a batch of tiles in memory."""
@@ -149,6 +154,6 @@ def place_of(net: nn.Module) -> torch.device:
 def native_precision(device: torch.device) -> Precision:
     """Give the fastest precision that a processor computes in."""
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        return "bf16" if torch.cuda.get_device_capability(device) >= AMPERE else "fp16"
     known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.6 has none
     return "bf16" if known.get("avx512_bf16") or known.get("amx_bf16") else "fp32"

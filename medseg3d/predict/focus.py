@@ -1,12 +1,11 @@
 """Where in a volume there is anything to segment."""
 
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
+from medseg3d.config.predict import Focus
 from medseg3d.volume import Volume
-
-Focus = Literal["all", "nonzero", "body"]
 
 AIR_HU: Final = -500
 """Half way from air to water in CT."""

@@ -28,7 +28,8 @@ class FusedNorm(nn.Module):
 
     def __init__(self, norm: SampleNorm, *, slope: float = 1.0) -> None:
         super().__init__()
-        self.register_buffer("affine", torch.stack([norm.weight, norm.bias]))
+        affine = torch.stack([norm.weight, norm.bias]) if norm.affine else None
+        self.register_buffer("affine", affine)
         self.eps, self.slope = norm.eps, slope
 
     def forward(
@@ -113,7 +114,7 @@ def sum_parts(
     STEPS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ) -> None:
-    """Sum each part's distances from the first voxel, which lose no digits, and their squares."""
+    """Sum each part's distances from the first voxel, which lose few digits, and their squares."""
     ROWS: tl.constexpr = ELEMENTS // COLUMNS
     part, parts, sample = tl.program_id(0), tl.num_programs(0), tl.program_id(2).to(tl.int64)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
@@ -138,7 +139,7 @@ def sum_parts(
 def settle(
     x: tl.tensor,
     sums: tl.tensor,
-    affine: tl.tensor,
+    affine: tl.tensor | None,
     parts: tl.tensor,
     voxels: tl.tensor,
     channels: tl.tensor,
@@ -156,11 +157,14 @@ def settle(
     away = tl.sum(tl.load(each, mask=known, other=0.0), 0) / voxels
     squares = tl.sum(tl.load(each + channels, mask=known, other=0.0), 0) / voxels
     first = tl.load(x + sample * voxels * channels + column, mask=inside, other=0.0).to(tl.float32)
-    scale = tl.load(affine + column, mask=inside, other=0.0).to(tl.float32)
-    scale /= tl.sqrt(tl.maximum(squares - away * away, 0.0) + eps)
-    shift = tl.load(affine + channels + column, mask=inside, other=0.0).to(tl.float32)
+    scale = 1.0 / tl.sqrt(tl.maximum(squares - away * away, 0.0) + eps)
+    shift = -(first + away) * scale
+    if affine is not None:
+        weight = tl.load(affine + column, mask=inside, other=0.0).to(tl.float32)
+        bias = tl.load(affine + channels + column, mask=inside, other=0.0).to(tl.float32)
+        scale, shift = weight * scale, weight * shift + bias
     tl.store(sums, scale, mask=inside)
-    tl.store(sums + channels, shift - (first + away) * scale, mask=inside)
+    tl.store(sums + channels, shift, mask=inside)
 
 
 @triton.jit  # type: ignore[untyped-decorator]

@@ -6,16 +6,16 @@ All but the first want batches of one size, so smaller ones are filled up.
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from medseg3d.config.predict import Kernels
 from medseg3d.errors import ConfigError
 
-Kernels: TypeAlias = Literal["eager", "graph", "fused", "inductor"]
 Run: TypeAlias = Callable[[Float[Tensor, "B C *tile"]], Float[Tensor, "B L *tile"]]
 
 WARM_UPS: Final = 3
@@ -47,7 +47,10 @@ class Captured:
 
 
 class GraphRunner:
-    """Replays a network's kernels, one graph for each shape of a batch; all share their memory."""
+    """Replays a network's kernels, for each tile's shape those of the largest batch seen.
+
+    What a smaller batch leaves of it is run for nothing. All graphs share their memory.
+    """
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -55,13 +58,14 @@ class GraphRunner:
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, tiles: Float[Tensor, "B C *tile"]) -> Float[Tensor, "B L *tile"]:
-        """Give the logits, in memory of their own; the first batch of a shape takes longer."""
-        if tiles.shape not in self._captured:
-            self._captured[tiles.shape] = self._capture(tiles.clone())
-        captured = self._captured[tiles.shape]
-        captured.tiles.copy_(tiles)
+        """Give the logits, in memory of their own; the first batch of a size takes longer."""
+        count, tile = len(tiles), tiles.shape[1:]
+        captured = self._captured.get(tile)
+        if captured is None or len(captured.tiles) < count:
+            captured = self._captured[tile] = self._capture(tiles.clone())
+        captured.tiles[:count].copy_(tiles)
         captured.graph.replay()
-        return captured.logits.clone()
+        return captured.logits[:count].clone()
 
     def _capture(self, tiles: Float[Tensor, "B C *tile"]) -> Captured:
         """Run the network a few times beside the stream in use, as CUDA demands, then record it."""
@@ -102,4 +106,4 @@ def launch(net: nn.Module, kernels: Kernels, *, device: torch.device) -> Run:
         from medseg3d.predict.fused import fuse_norms  # noqa: PLC0415  Triton is not everywhere
 
         run = fuse_norms(net)
-    return FilledBatches(GraphRunner(run) if device.type == "cuda" else run)
+    return GraphRunner(run) if device.type == "cuda" else FilledBatches(run)

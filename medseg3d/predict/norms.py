@@ -20,6 +20,7 @@ class SampleNorm(nn.Module):
     def __init__(self, norm: nn.InstanceNorm2d | nn.InstanceNorm3d) -> None:
         super().__init__()
         self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+        self.affine = norm.affine
 
     def forward(self, x: Float[Tensor, "B C *spatial"]) -> Float[Tensor, "B C *spatial"]:
         """Normalise each channel of each sample."""
@@ -31,15 +32,18 @@ class SampleNorm(nn.Module):
 
 
 def quicken_norms(net: nn.Module) -> nn.Module:
-    """Fold batch norms into the convolutions before them, replace instance norms; in place."""
+    """Fold batch norms into the convolutions before them, replace instance norms; in place.
+
+    Those that track statistics do not normalise by the sample, and stay.
+    """
     if isinstance(net, nn.Sequential):
         for n, (conv, norm) in enumerate(pairwise(net)):
             if isinstance(conv, CONVOLUTIONS) and isinstance(norm, BATCH_NORMS):
                 transposed = isinstance(conv, nn.ConvTranspose2d | nn.ConvTranspose3d)
                 net[n], net[n + 1] = fuse_conv_bn_eval(conv, norm, transposed), nn.Identity()
     for name, child in net.named_children():
-        if isinstance(child, nn.InstanceNorm2d | nn.InstanceNorm3d):
-            setattr(net, name, SampleNorm(child))
-        else:
+        if not isinstance(child, nn.InstanceNorm2d | nn.InstanceNorm3d):
             quicken_norms(child)
+        elif not child.track_running_stats:
+            setattr(net, name, SampleNorm(child))
     return net

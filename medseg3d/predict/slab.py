@@ -3,17 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float32, Integer
 from torch import Tensor
 
+from medseg3d.config.recipe import Outputs
 from medseg3d.errors import ConfigError
 from medseg3d.predict.tiles import Box
-
-Outputs = Literal["values", "regions"]
-"""What channels are: of which the largest wins, or each for itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,9 +162,7 @@ def _joined(
 def _gathered(
     image: Shaped[Tensor, "C *spatial"], boxes: Sequence[Box]
 ) -> Shaped[Tensor, "B C *tile"]:
-    """Cut tiles out of an image; a single one is a view of it."""
-    if len(boxes) == 1:
-        return image[(None, slice(None), *boxes[0])]
+    """Copy tiles out of an image: a network may write into what it is given."""
     return torch.stack([image[(slice(None), *box)] for box in boxes])
 
 

@@ -332,6 +332,16 @@ def test_only_the_knobs_that_differ_are_told(build_bundle: Build) -> None:
         assert str(error.value).endswith(f"cannot be averaged, they differ in {said}")
 
 
+def test_flips_that_one_model_never_saw_are_refused(build_bundle: Build) -> None:
+    first = with_predict(retrained(build_bundle("t1", tile=8), labels=NESTED), mirror=("i",))
+    unknown, seen, unseen = (retrained(first, flipped=axes) for axes in (None, ("i", "k"), ()))
+
+    require_alike([first, unknown, seen])
+    said = r"^model 3 cannot be run as model 1 says: predict.mirror is \['i'\], which training"
+    with pytest.raises(ConfigError, match=said):
+        compose_engine([first, seen, unseen])
+
+
 def test_names_of_regions_do_not_matter_to_a_network_of_values(build_bundle: Build) -> None:
     first = retrained(build_bundle("t1", tile=8), labels=NESTED)
     unnamed = NESTED.model_copy(update={"regions": {"core": (1,)}, "name": "other"})

@@ -112,6 +112,16 @@ def test_auto_is_what_the_processor_computes_in() -> None:
     assert build_engine(net, precision="auto").dtype == dtype
 
 
+@pytest.mark.parametrize(
+    ("capability", "precision"), [((7, 5), "fp16"), ((8, 0), "bf16"), ((12, 0), "bf16")]
+)
+def test_a_gpu_that_only_emulates_bf16_computes_in_fp16(
+    capability: tuple[int, int], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert native_precision(torch.device("cuda")) == precision
+
+
 def test_a_network_in_training_mode_is_refused() -> None:
     with pytest.raises(ConfigError, match="training mode, expected eval mode"):
         build_engine(small_net("unet", 2).train())

@@ -80,6 +80,17 @@ def test_on_a_gpu_all_say_the_same_in_batches_of_any_size(
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="torch finds no second GPU")
+@pytest.mark.parametrize("kernels", ["graph", "fused"])
+def test_kernels_are_launched_where_the_network_is(kernels: str) -> None:
+    norm = nn.InstanceNorm3d(2, affine=True)
+    net = nn.Sequential(nn.Conv3d(1, 2, 1), norm).to("cuda:1").eval()
+    eager, other = (build_engine(net, precision="bf16", kernels=k) for k in ("eager", kernels))
+    for tiles in torch.rand(2, 1, 1, 8, 8, 8):
+        torch.testing.assert_close(other(tiles), eager(tiles), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.gpu
 @on_gpu
 def test_a_graph_gives_logits_in_memory_of_their_own() -> None:
     net = nn.Conv3d(1, 2, 1).cuda().eval()

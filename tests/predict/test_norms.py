@@ -46,6 +46,17 @@ def test_a_network_with_quick_norms_says_the_same(name: str, norm: str, spatial_
     assert not [module for module in quick.modules() if isinstance(module, slow)]
 
 
+@pytest.mark.parametrize("tracks", [False, True])
+def test_a_norm_of_tracked_statistics_stays(tracks: bool) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=tracks))
+    tiles = torch.randn(2, 3, 8, 8) * 7 + 3
+    net(tiles)  # moves the statistics
+    quick = quicken_norms(copy.deepcopy(net.eval()))
+    torch.testing.assert_close(quick(tiles), net(tiles), rtol=1e-5, atol=1e-5)
+    assert isinstance(quick[0], SampleNorm) is not tracks
+
+
 def test_a_batch_norm_is_folded_into_a_transposed_convolution() -> None:
     torch.manual_seed(0)
     norm = nn.BatchNorm3d(3)

@@ -60,6 +60,21 @@ def test_a_voxelwise_network_gives_what_it_gives_without_tiles(shape: tuple[int,
     assert torch.equal(image, before), "the input was modified"
 
 
+@pytest.mark.parametrize("tile_batch", [1, 2])
+def test_a_network_that_writes_into_its_input_does_not_write_into_the_image(
+    tile_batch: int,
+) -> None:
+    image = torch.randn(1, 20, 16, 16)
+    before = image.clone()
+
+    logits = predict_logits(
+        nn.ReLU(inplace=True).eval(), image, tile_size=(16, 16, 16), tile_batch=tile_batch
+    )
+
+    assert torch.equal(image, before)
+    torch.testing.assert_close(logits, before.relu(), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("spatial_dims", [2, 3])
 @pytest.mark.parametrize("name", NETS)
 def test_the_result_does_not_depend_on_the_tile_batch(name: str, spatial_dims: int) -> None:
