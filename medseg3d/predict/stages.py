@@ -77,11 +77,11 @@ def run_stages(
 ) -> Generator[Attempt[Written], None, None]:
     """Plan, read, compute and write cases, and give them in their order.
 
-    Each case is planned, as a part of reading, before it is known whether it is begun beside
-    others. While one is computed, here in the caller's thread, up to `waiting` are read and as many
-    written; it is asked each time, and the first case is read alone. A stage that fails, be it for
-    want of memory, is the end of its case alone. Stopped by KeyboardInterrupt or closed, nothing
-    more is begun; what is being written is finished, and told in the first case.
+    While one case is computed, here in the caller's thread, up to `waiting` others are read and as
+    many written. A case is planned, in this thread too, before `waiting` is asked whether it may be
+    begun; the first is read alone. A stage that fails, be it for want of memory, is the end of its
+    case alone; planning is told as reading. Stopped by KeyboardInterrupt or closed, nothing more is
+    begun; what is being written is finished, and told in the first case.
     """
     left = (Attempt(case, case).then("reading", lambda case, _: plan(case)) for case in cases)
     reading: deque[Future[Attempt[Read]]] = deque()
