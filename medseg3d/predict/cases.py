@@ -15,15 +15,9 @@ from medseg3d.errors import ConfigError
 from medseg3d.io.atomic import prepare_folder, remove_unfinished
 from medseg3d.nets.bundle import Bundle, load_bundle, reuse_weights
 from medseg3d.predict.allocator import keep_memory
-from medseg3d.predict.case import (
-    choose_device,
-)
+from medseg3d.predict.case import choose_device
 from medseg3d.predict.compose import require_alike
-from medseg3d.predict.output import (
-    AS_NIFTI,
-    Output,
-    plan_output,
-)
+from medseg3d.predict.output import AS_NIFTI, Output, plan_output
 from medseg3d.predict.stages import run_stages
 from medseg3d.predict.steps import Report, Steps
 from medseg3d.predict.volumes import TABLE, write_volumes
@@ -86,7 +80,12 @@ def predict_cases(
     todo = [case for case in cases if case.id not in there]
     steps = Steps.prepare(bundles, files, output, todo=todo, memory=memory, report=progress)
     stages = run_stages(
-        todo, read=steps.read, compute=steps.compute, write=steps.write, waiting=steps.waiting
+        todo,
+        plan=steps.plan,
+        read=steps.read,
+        compute=steps.compute,
+        write=steps.write,
+        waiting=steps.waiting,
     )
     num_done = 0
     try:
@@ -94,12 +93,11 @@ def predict_cases(
             for case in cases:
                 skipped = case.id in there
                 attempt = steps.look(case) if skipped else next(attempts)
+                name = attempt.case.id
                 if attempt.reason and not skipped:
-                    files[case.id].remove()  # what lies there is no result of this run
+                    files[name].remove()  # what lies there is no result of this run
                 num_done += attempt.reason is None
-                yield PredictedCase(
-                    case.id, attempt.result, attempt.reason, attempt.seconds, skipped
-                )
+                yield PredictedCase(name, attempt.result, attempt.reason, attempt.seconds, skipped)
     except KeyboardInterrupt as stop:
         hint = "" if output.existing == "replace" else "; go on with --skip-existing"
         stop.add_note(f"{num_done} of {len(cases)} cases are done{hint}")

@@ -6,10 +6,12 @@ ends, and which no process waits for when it ends.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from itertools import islice
+from itertools import takewhile
 from threading import Thread
 from time import perf_counter
 from typing import Any, Final, Generic, TypeVar
@@ -19,6 +21,7 @@ from medseg3d.data.cases import Case
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Plan = TypeVar("Plan")
 Read = TypeVar("Read")
 Computed = TypeVar("Computed")
 Written = TypeVar("Written")
@@ -28,6 +31,9 @@ WAITING: Final = 2
 
 GRACE_S: Final = 10.0
 """How long threads that are at work are waited for by a process that is stopped."""
+
+CASE: Final = ContextVar[str]("CASE")
+"""Of the case that a thread is at work on, the name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +58,8 @@ class Attempt(Generic[T]):
             return Attempt(self.case, None, self.reason, self.seconds)
         start, result, reason = perf_counter(), None, None
         try:
-            result = work(self.case, self.result)
+            with _named(self.case):
+                result = work(self.case, self.result)
         except catch as error:
             log.debug("case '%s', %s", self.case.id, stage, exc_info=True)
             reason = f"{stage}: {type(error).__name__}: {error}"
@@ -62,49 +69,53 @@ class Attempt(Generic[T]):
 def run_stages(
     cases: Iterable[Case],
     *,
-    read: Callable[[Case], Read],
+    plan: Callable[[Case], Plan],
+    read: Callable[[Case, Plan], Read],
     compute: Callable[[Case, Read], Computed],
     write: Callable[[Case, Computed], Written],
     waiting: Callable[[], int] = lambda: WAITING,
 ) -> Generator[Attempt[Written], None, None]:
-    """Read, compute and write cases, and give them in their order.
+    """Plan, read, compute and write cases, and give them in their order.
 
-    While one case is computed, here in the caller's thread, others are read and as many written:
-    what `waiting` says once the first is read, and each time thereafter. A stage that fails, be it
-    for want of memory, is the end of its case alone. Stopped by KeyboardInterrupt or closed,
-    nothing more is begun; what is being written is finished, and told in the first case.
+    While one case is computed, here in the caller's thread, up to `waiting` others are read and as
+    many written. A case is planned, in this thread too, before `waiting` is asked whether it may be
+    begun; the first is read alone. A stage that fails, be it for want of memory, is the end of its
+    case alone; planning is told as reading. Stopped by KeyboardInterrupt or closed, nothing more is
+    begun; what is being written is finished, and told in the first case.
     """
-    left = iter(cases)
+    left = (Attempt(case, case).then("reading", lambda case, _: plan(case)) for case in cases)
     reading: deque[Future[Attempt[Read]]] = deque()
     writing: deque[Future[Attempt[Written]]] = deque()
 
-    def begin(case: Case) -> Future[Attempt[Read]]:
-        first = Attempt(case, case)
-        return in_thread(
-            lambda: first.then("reading", lambda case, _: read(case), catch=BaseException)
-        )
+    def begin(planned: Attempt[Plan]) -> Attempt[Plan] | None:
+        reading.append(in_thread(lambda: planned.then("reading", read, catch=BaseException)))
+        return next(left, None)
 
-    def finish(computed: Attempt[Computed]) -> Future[Attempt[Written]]:
-        return in_thread(lambda: computed.then("writing", write, catch=BaseException))
+    def finish(computed: Attempt[Computed]) -> None:
+        writing.append(in_thread(lambda: computed.then("writing", write, catch=BaseException)))
 
     try:
-        reading.extend(map(begin, islice(left, 1)))
-        while reading:
-            prepared = reading.popleft().result()
-            reading.extend(map(begin, islice(left, max(waiting() - len(reading), 0))))
+        coming = next(left, None)
+        while reading or coming:
+            if coming and not reading:
+                coming = begin(coming)
+            prepared = reading[0].result()
+            reading.popleft()
+            while coming and len(reading) < waiting():
+                coming = begin(coming)
             computed = prepared.then("computing", compute)
             del prepared  # images are large, and the next one is on its way
-            writing.append(finish(computed))
+            finish(computed)
             del computed
-            while writing and (len(writing) >= max(waiting(), 1) or writing[0].done()):
+            while writing and (len(writing) > waiting() or writing[0].done()):
+                wait([writing[0]])  # while it is among them: here an interrupt is likely
                 yield writing.popleft().result()
-            if not reading:
-                reading.extend(map(begin, islice(left, 1)))
         while writing:
+            wait([writing[0]])
             yield writing.popleft().result()
     except KeyboardInterrupt:
         wait(writing, GRACE_S)
-        yield from (future.result() for future in writing if future.done())
+        yield from (future.result() for future in takewhile(Future.done, writing))
         raise
     finally:
         at_work: list[Future[Any]] = [*reading, *writing]
@@ -126,3 +137,22 @@ def in_thread(work: Callable[[], T]) -> Future[T]:
 
     Thread(target=run, daemon=True).start()
     return future
+
+
+@contextmanager
+def _named(case: Case) -> Iterator[None]:
+    """Let what the package logs in this thread begin with a case's name."""
+    for name in [*logging.root.manager.loggerDict]:
+        if name.startswith("medseg3d."):
+            logging.getLogger(name).addFilter(_put_name)  # once, however often it is called
+    before = CASE.set(case.id)
+    try:
+        yield
+    finally:
+        CASE.reset(before)
+
+
+def _put_name(record: logging.LogRecord) -> bool:
+    if name := CASE.get(None):
+        record.msg, record.args = f"case '{name}': {record.getMessage()}", ()
+    return True

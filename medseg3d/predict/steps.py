@@ -36,6 +36,9 @@ Report: TypeAlias = Callable[[str, SupportsFloat, int], None]
 """Called with what is being done, the number done, of which a part may be half done, and the number
 in all: the tiles of each case, and the `cases`."""
 
+Planned: TypeAlias = tuple[list[Path], MemoryPlan | None]
+"""The images of a case, and how it is run where their headers tell."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Steps:
@@ -50,7 +53,7 @@ class Steps:
     volumes: dict[str, list[LabelVolume]] = field(default_factory=dict)
     """Those of cases that are done; filled as they are."""
     plans: list[MemoryPlan] = field(default_factory=list)
-    """Of cases that were begun."""
+    """Of cases whose size is known."""
 
     @classmethod
     def prepare(
@@ -89,9 +92,15 @@ class Steps:
 
     def look(self, case: Case) -> Attempt[Path | None]:
         """Take a result that is there already for what it is."""
-        return Attempt(case, self.files[case.id].label_map).then("reading", self._measured)
+        return Attempt(case, self.files[case.id].label_map).then("reading", self._looked_at)
 
-    def _measured(self, case: Case, path: Path) -> Path | None:
+    def _looked_at(self, case: Case, path: Path) -> Path | None:
+        if missing := [one.name for one in self.files[case.id].paths if not one.exists()]:
+            log.warning(
+                "'%s' was there already, %s not: remove the former to have both made",
+                path,
+                " and ".join(missing),
+            )
         if self.output.volumes and self.output.format == "nifti":
             self._measure(case, read_label_map(path, self.recipe.labels))
         elif self.output.volumes:
@@ -104,14 +113,21 @@ class Steps:
     def _images(self, case: Case) -> list[Path]:
         return [case.images[channel] for channel in self.recipe.images]
 
-    def read(self, case: Case) -> tuple[Prepared, MemoryPlan]:
-        """Plan, read and preprocess a case; where headers do not tell its size, plan at last."""
+    def plan(self, case: Case) -> Planned:
+        """Plan a case by the headers of its images, before it is begun."""
         images = self._images(case)
         require_source(images[0], self.output)
-        before = plan_before(self.budget, images)
+        plan = plan_before(self.budget, images)
+        self.plans.extend([plan] if plan else [])
+        return images, plan
+
+    def read(self, _: Case, planned: Planned) -> tuple[Prepared, MemoryPlan]:
+        """Read and preprocess a case; where headers did not tell its size, plan it now."""
+        images, plan = planned
         prepared = prepare_case(images, self.recipe)
-        plan = before or plan_after(self.budget, prepared.preprocessed)
-        self.plans.append(plan)
+        if plan is None:
+            plan = plan_after(self.budget, prepared.preprocessed)
+            self.plans.append(plan)
         return prepared, plan
 
     def compute(self, case: Case, read: tuple[Prepared, MemoryPlan]) -> tuple[Predicted, Prepared]:

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import logging
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
@@ -202,6 +203,21 @@ def test_results_that_are_there_can_be_passed_over(
     assert rows[3] == {
         "case": "a", "label": "four", "voxels": "4320", "mm3": "8294.4", "ml": "8.2944"
     }  # fmt: skip
+
+
+def test_maps_that_a_result_that_is_there_lacks_are_told_of(
+    tmp_path: Path, build_bundle: Build, cases: list[Case], caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle, out = build_bundle("t1"), tmp_path / "out"
+    [*predict_cases(bundle, cases[:1], out)]
+    [*predict_cases(bundle, cases[1:2], out, output=Output(probabilities=True))]
+    caplog.clear()
+
+    [*predict_cases(bundle, cases, out, output=Output(existing="skip", probabilities=True))]
+
+    (told,) = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert told.startswith("case 'c': '")
+    assert "c.nii.gz' was there already, c_probabilities.nii.gz not: remove" in told
 
 
 def test_a_damaged_result_that_is_there_is_named_where_its_volume_is_asked_for(

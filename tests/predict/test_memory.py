@@ -15,7 +15,7 @@ from medseg3d.io.files import write_volume
 from medseg3d.nets.bundle import Bundle
 from medseg3d.nets.cost import measure_peak
 from medseg3d.predict.budget import Budget, plan_budget
-from medseg3d.predict.case import predict_case, predict_image, prepare_case
+from medseg3d.predict.case import predict_case, predict_image, predict_prepared, prepare_case
 from medseg3d.predict.compose import compose_engine
 from medseg3d.predict.memory import CaseSize, plan_after, plan_before
 from medseg3d.predict.memory import plan_memory as plan
@@ -93,6 +93,33 @@ def test_fewer_cases_are_read_ahead_where_they_do_not_fit(budget: Budget) -> Non
 
     assert plan(flowing, SIZE).waiting == 2
     assert plan(limited(flowing, alone), SIZE).waiting == 0
+
+
+def test_each_case_ahead_counts_its_images_before_and_after(budget: Budget) -> None:
+    others = plan(replace(budget, waiting=2), SIZE).host["4 cases before and after"]
+    image = 4 * 96**3
+
+    assert others >= 2 * image
+
+
+def test_a_case_is_run_as_it_is_planned(build_bundle: Build) -> None:
+    bundle, batches = build_bundle("t1", tile=16), []
+    engine = compose_engine([bundle])
+
+    def note(tiles: torch.Tensor) -> torch.Tensor:
+        batches.append(len(tiles))
+        return engine.run(tiles)
+
+    image = np.random.default_rng(0).normal(size=(1, 48, 32, 16)).astype(np.float32)
+    prepared = prepare_case(Volume(image, np.eye(4)), bundle.recipe)
+    planned = replace(plan_after(plan_budget([bundle]), prepared.preprocessed), tile_batch=4)
+
+    predict_prepared(replace(engine, run=note), prepared, bundle.recipe, plan=planned)
+
+    assert batches == [4, 2]
+    nowhere = replace(planned, ring_device=torch.device("meta"))  # sums there hold no data
+    with pytest.raises(RuntimeError, match="meta tensor"):
+        predict_prepared(engine, prepared, bundle.recipe, plan=nowhere)
 
 
 def test_what_does_not_fit_is_refused_with_what_it_takes(budget: Budget) -> None:

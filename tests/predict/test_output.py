@@ -9,14 +9,16 @@ import pytest
 import torch
 from pydicom import dcmread
 
-from medseg3d.errors import ConfigError
+from medseg3d.errors import ConfigError, MedSegError
 from medseg3d.io.dicom.read import read_series
 from medseg3d.io.dicom.seg_read import read_dicom_seg
 from medseg3d.io.dicom.series import find_stack
-from medseg3d.io.files import read_volume
+from medseg3d.io.files import read_volume, write_volume
 from medseg3d.nets.bundle import Bundle, save_bundle
+from medseg3d.predict.case import Predicted, prepare_case
 from medseg3d.predict.cases import predict_inputs
-from medseg3d.predict.output import Output
+from medseg3d.predict.output import CaseFiles, Output, write_case
+from medseg3d.volume import Volume
 
 CODED = ("labels.codes.one=liver", "labels.codes.four=spleen", "predict.tile_size=[128,128,4]")
 SEG = Output("dicom-seg")
@@ -124,6 +126,29 @@ def test_where_nothing_is_found_there_is_no_dicom_and_no_failure(
     assert done.reason is None
     assert (done.path is not None) == (output_format == "nifti")
     assert [*(tmp_path / "out").iterdir()] == ([done.path] if done.path else [])
+
+
+def test_where_the_label_map_cannot_be_written_its_maps_do_not_stay(
+    build_bundle: Callable[..., Bundle], tmp_path: Path
+):
+    recipe, image = build_bundle("ct").recipe, tmp_path / "a.nii.gz"
+    write_volume(Volume(np.ones((1, 8, 8, 8), np.float32), np.eye(4)), image)
+    values_IJK = np.ones((8, 8, 8), np.uint8)
+    out = tmp_path / "out"
+    out.mkdir()
+
+    with pytest.raises(MedSegError):  # an image that is no DICOM has no series
+        write_case(
+            Volume(values_IJK[np.newaxis], np.eye(4)),
+            CaseFiles(out / "a.seg.dcm", uncertainty=out / "a_uncertainty.nii.gz"),
+            predicted=Predicted(values_IJK, np.zeros((8, 8, 8), np.float32)),
+            prepared=prepare_case(image, recipe),
+            image=image,
+            recipe=recipe,
+            output=SEG,
+        )
+
+    assert not [*out.iterdir()]
 
 
 def test_labels_without_codes_are_refused_before_anything_is_computed(

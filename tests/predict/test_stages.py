@@ -1,18 +1,24 @@
 """Reading, computing and writing at once: order, failures, and how it ends."""
 
+import logging
+import os
+import signal
 import subprocess
 import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event, Timer
 
 import pytest
 
 from medseg3d.data.cases import Case
-from medseg3d.predict.stages import Attempt, run_stages
+from medseg3d.predict import stages
+from medseg3d.predict.stages import Attempt
 
+run_stages = partial(stages.run_stages, plan=lambda case: case)
 CASES = [Case(str(number), {}) for number in range(6)]
 
 HANGS = """
@@ -23,20 +29,20 @@ from medseg3d.predict import stages
 stages.GRACE_S = 0.2
 cases = [Case(str(number), {}) for number in range(4)]
 
-def read(case):
+def read(case, _):
     return case.id if case.id == "0" else time.sleep(1e6)
 
 def compute(case, read):
     raise KeyboardInterrupt
 
 try:
-    list(stages.run_stages(cases, read=read, compute=compute, write=compute))
+    list(stages.run_stages(cases, plan=str, read=read, compute=compute, write=compute))
 except KeyboardInterrupt:
     sys.exit(7)
 """
 
 
-def read(case: Case) -> str:
+def read(case: Case, _: object = None) -> str:
     return f"read {case.id}"
 
 
@@ -51,7 +57,7 @@ def results(attempts: Iterator[Attempt[str]]) -> list[str]:
 def test_results_come_in_the_order_of_the_cases() -> None:
     last = Event()
 
-    def read_second_last(case: Case) -> str:
+    def read_second_last(case: Case, _: Case) -> str:
         if case.id == "1":
             assert last.wait(20), "the case ahead is read meanwhile"
         if case.id == "2":
@@ -66,7 +72,7 @@ def test_results_come_in_the_order_of_the_cases() -> None:
 def test_two_cases_are_read_ahead_and_no_third() -> None:
     begun = {case.id: Event() for case in CASES}
 
-    def note(case: Case) -> str:
+    def note(case: Case, _: Case) -> str:
         begun[case.id].set()
         return read(case)
 
@@ -80,8 +86,10 @@ def test_two_cases_are_read_ahead_and_no_third() -> None:
     assert len(results(run_stages(CASES, read=note, compute=compute, write=follow))) == 6
 
 
-def test_the_caller_computes_while_two_results_are_written() -> None:
+@pytest.mark.parametrize("waiting", [1, 2])
+def test_the_caller_computes_while_as_many_results_are_written(waiting: int) -> None:
     computed = {case.id: Event() for case in CASES}
+    last = str(waiting)
 
     def compute(case: Case, so_far: str) -> str:
         computed[case.id].set()
@@ -89,11 +97,13 @@ def test_the_caller_computes_while_two_results_are_written() -> None:
 
     def write(case: Case, so_far: str) -> str:
         if case.id == "0":
-            assert computed["1"].wait(20)
-            assert not computed["2"].wait(0.1), "there is room for two results"
+            assert computed[last].wait(20)
+            assert not computed[str(waiting + 1)].wait(0.1), "there is no room for its result"
         return so_far
 
-    told = results(run_stages(CASES, read=read, compute=compute, write=write))
+    told = results(
+        run_stages(CASES, read=read, compute=compute, write=write, waiting=lambda: waiting)
+    )
 
     assert told == [f"read {case.id}" for case in CASES]
 
@@ -105,7 +115,7 @@ def test_no_more_is_kept_than_what_is_worked_on() -> None:
     alive: list[weakref.ref[Image]] = []
     most = []
 
-    def read_image(case: Case) -> Image:
+    def read_image(*_: Case) -> Image:
         image = Image()
         alive.append(weakref.ref(image))
         return image
@@ -128,6 +138,71 @@ def test_where_nothing_may_wait_one_case_follows_the_other() -> None:
     results(run_stages(CASES, **stages, waiting=lambda: 0))
 
     assert told == [case.id + stage for case in CASES for stage in ("read", "compute", "write")]
+
+
+def test_a_case_is_planned_before_it_is_read_beside_others() -> None:
+    plans, held, beside_large = [], set(), []
+    large = {"1", "2", "4"}
+
+    def plan(case: Case) -> int:
+        plans.append(0 if case.id in large else 2)
+        return plans[-1]
+
+    def begin(case: Case, plan: int) -> int:
+        held.add(case.id)
+        return plan
+
+    def end(case: Case, _: int) -> str:
+        held.remove(case.id)
+        return case.id
+
+    def compute(_: Case, plan: int) -> int:
+        beside_large.extend([] if plan else [len(held)])
+        return plan
+
+    done = stages.run_stages(
+        CASES, plan=plan, read=begin, compute=compute, write=end, waiting=lambda: min(plans)
+    )
+
+    assert results(done) == [case.id for case in CASES]
+    assert beside_large == [1, 1, 1]
+
+
+def test_a_case_that_cannot_be_planned_is_not_read_and_fails_alone() -> None:
+    read_ids = []
+
+    def plan(case: Case) -> str:
+        if case.id == "2":
+            raise MemoryError("too large")
+        return case.id
+
+    def note(case: Case, _: str) -> str:
+        read_ids.append(case.id)
+        return case.id
+
+    told = results(stages.run_stages(CASES, plan=plan, read=note, compute=follow, write=follow))
+
+    assert told[2] == "reading: MemoryError: too large"
+    assert sorted(read_ids) == [*"01345"]
+
+
+def test_warnings_name_their_case_while_several_are_at_work(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log, both = logging.getLogger("medseg3d.preprocess.pipeline"), Barrier(2)
+    cases = [Case("first", {}), Case("50%", {}), Case("50%d", {})]
+
+    def warn(case: Case, so_far: Case) -> Case:
+        if case.id != "first":
+            both.wait(20)
+            log.warning("channel %d is empty", 1)
+        return so_far
+
+    results(run_stages(cases, read=warn, compute=follow, write=follow))
+    log.warning("nobody's")
+
+    told = ["case '50%': channel 1 is empty", "case '50%d': channel 1 is empty", "nobody's"]
+    assert sorted(caplog.messages) == told
 
 
 @pytest.mark.parametrize(
@@ -159,7 +234,7 @@ def test_an_interrupt_lets_writes_end_tells_of_them_and_begins_nothing() -> None
     begun: list[str] = []
     told: deque[Attempt[str]] = deque()
 
-    def note(case: Case) -> str:
+    def note(case: Case, _: Case) -> str:
         begun.append(case.id)
         return read(case)
 
@@ -179,10 +254,58 @@ def test_an_interrupt_lets_writes_end_tells_of_them_and_begins_nothing() -> None
     assert sorted(begun) == ["0", "1", "2", "3"]
 
 
+def test_an_interrupt_while_a_write_is_waited_for_loses_none_and_tells_none_before_it() -> None:
+    written: list[str] = []
+    told: deque[Attempt[str]] = deque()
+    later = Event()
+
+    def write(case: Case, so_far: str) -> str:
+        if case.id == "0":
+            assert later.wait(20)
+        written.append(case.id)
+        return so_far
+
+    def interrupt() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        Timer(0.2, later.set).start()
+
+    def compute(case: Case, so_far: str) -> str:
+        if case.id == "2":  # its result has to wait for that of 0
+            Timer(0.3, interrupt).start()
+        return so_far
+
+    with pytest.raises(KeyboardInterrupt):
+        told.extend(run_stages(CASES, read=read, compute=compute, write=write))
+
+    assert sorted(written) == [*"012"]
+    assert [attempt.case.id for attempt in told] == [*"012"]
+
+
+def test_a_write_that_hangs_is_told_as_little_as_those_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stages, "GRACE_S", 0.2)
+    released = Event()
+
+    def write(case: Case, so_far: str) -> str:
+        if case.id == "0":
+            released.wait(20)
+        return so_far
+
+    told: deque[Attempt[str]] = deque()
+    Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            told.extend(run_stages(CASES, read=read, compute=follow, write=write))
+    finally:
+        released.set()
+    assert not told
+
+
 def test_closed_early_nothing_more_is_begun() -> None:
     begun = []
 
-    def note(case: Case) -> str:
+    def note(case: Case, _: Case) -> str:
         begun.append(case.id)
         return read(case)
 
