@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 CASES = {
@@ -18,7 +19,13 @@ CASES = {
     "resunet 32..128": {"channels": [32, 64, 128], "tile": 64},
     "resunet 32..128, tile batch 4": {"channels": [32, 64, 128], "tile": 64, "tile_batch": 4},
     "resunet 32..128, bf16": {"channels": [32, 64, 128], "tile": 64, "precision": "bf16"},
+    "resunet 32..128, memory kept": {"channels": [32, 64, 128], "tile": 64, "keep": True},
     "mirrored": {"channels": [16, 32], "tile": 64, "mirror": ["i"]},
+    "mirrored, uncertainty": {"tile": 64, "mirror": ["i"], "uncertainty": True,
+                              "shape": [160, 160, 100]},
+    "probabilities of 25 labels": {"shape": [128, 128, 96], "labels": 25, "probabilities": True},
+    "probabilities, resampled": {"shape": [96, 96, 80], "labels": 25, "probabilities": True,
+                                 "spacing_mm": 1.0},
     "2D, tile batch 4": {"channels": [32, 64], "tile": 256, "tile_batch": 4, "dims": 2,
                          "shape": [256, 256, 12]},
 }  # fmt: skip
@@ -30,12 +37,12 @@ def run_case(folder: Path, case: dict) -> dict:
     import torch
 
     from medseg3d.config.recipe import Recipe
+    from medseg3d.data.cases import Case
     from medseg3d.io.files import write_volume
     from medseg3d.nets.bundle import Bundle, build_recipe_net
-    from medseg3d.predict.budget import plan_budget
-    from medseg3d.predict.case import predict_case, prepare_case
-    from medseg3d.predict.compose import compose_engine
-    from medseg3d.predict.memory import plan_after, plan_before
+    from medseg3d.predict.allocator import keep_memory
+    from medseg3d.predict.output import Output
+    from medseg3d.predict.steps import Steps
     from medseg3d.volume import Volume
 
     torch.set_num_threads(1)
@@ -54,6 +61,7 @@ def run_case(folder: Path, case: dict) -> dict:
                 "tile_size": [case.get("tile", 64)] * dims, "mirror": case.get("mirror", []),
                 "tile_batch": case.get("tile_batch", 1), "device": "cpu",
                 "precision": case.get("precision", "fp32"), "overlap": 0.1,
+                "keep_memory": case.get("keep", False),
             },
         }
     )  # fmt: skip
@@ -64,15 +72,22 @@ def run_case(folder: Path, case: dict) -> dict:
             grey = rng.integers(1, 900, (1, *case.get("shape", [80, 80, 80])), dtype=np.int16)
             write_volume(Volume(grey, np.diag([1.2, 1.2, 1.5, 1.0])), path)
         return {}  # what writing took is no part of it
+    if recipe.predict.keep_memory:
+        keep_memory()
     bundle = Bundle(build_recipe_net(recipe).eval(), recipe, "0")
-    engine = compose_engine([bundle])
-    budget = plan_budget([bundle], memory=case.get("memory"))
-    plan = plan_before(budget, paths)
-    predict_case(bundle, paths, engine=engine, budget=budget)
+    output = Output(
+        uncertainty=case.get("uncertainty", False), probabilities=case.get("probabilities", False)
+    )
+    one = Case("case", dict(zip(names, paths, strict=True)))
+    files = {one.id: output.files(folder, one)}
+    steps = Steps.prepare([bundle], files, output, todo=[one], memory=None, report=None)
+    steps = replace(steps, budget=replace(steps.budget, waiting=0))
+    read = steps.read(one, steps.plan(one))
+    steps.write(one, steps.compute(one, read))
+    (plan,) = steps.plans
     # what getrusage says holds the peak of the process that started this one
     status = Path("/proc/self/status").read_text()
     taken = int(status.partition("VmHWM:")[2].split()[0]) * 1024
-    plan = plan or plan_after(budget, prepare_case(paths, recipe).preprocessed)
     return {"plan": sum(plan.host.values()), "taken": taken, "said": str(plan)}
 
 

@@ -116,7 +116,7 @@ def predict(
             out,
             output=output,
             settings=settings,
-            memory=parse_memory(results.memory) if results.memory else None,
+            memory=None if results.memory is None else parse_memory(results.memory),
             progress=progress,
         )
         done = []
@@ -132,13 +132,14 @@ def predict(
                 print_json(done)
             raise
     failed = [case for case in done if case.reason]
-    skipped = [case for case in done if case.skipped and not case.reason]
+    skipped = [case for case in done if case.skipped]
     if json:
         print_json(done)
     else:
-        new = len(done) - len(skipped)
+        new = [case for case in done if not case.skipped]
+        good = sum(case.reason is None for case in new)
         there = f"; {len(skipped)} were there already" if skipped else ""
-        say(f"{new - len(failed)} of {new} cases segmented into '{out}'{there}")
+        say(f"{good} of {len(new)} cases segmented into '{out}'{there}")
     raise typer.Exit(1 if failed else 0)
 
 

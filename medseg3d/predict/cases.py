@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,7 @@ from medseg3d.predict.compose import require_alike
 from medseg3d.predict.output import AS_NIFTI, Output, plan_output
 from medseg3d.predict.stages import run_stages
 from medseg3d.predict.steps import Report, Steps
-from medseg3d.predict.volumes import TABLE, write_volumes
+from medseg3d.predict.volumes import TABLE, read_volumes, write_volumes
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +70,8 @@ def predict_cases(
     """
     bundles = [bundles] if isinstance(bundles, Bundle) else bundles
     require_alike(bundles)
-    files = {case.id: output.files(out, case) for case in cases}
+    files = _plan_files(cases, out, output)
     results = [path for one in files.values() for path in one.paths]
-    _require_own_names(cases, results)
     prepare_folder(out, keep=_kept(out, results, output))
     remove_unfinished(out, names={path.name for path in results})
     skip = output.existing == "skip"
@@ -105,8 +104,9 @@ def predict_cases(
     finally:
         remove_unfinished(out, names={path.name for path in results})
         if output.volumes:
-            volumes = [steps.volumes.get(case.id, []) for case in cases]
-            write_volumes(out, chain.from_iterable(volumes))
+            earlier = read_volumes(out) if skip else {}
+            volumes = earlier | {case.id: steps.volumes.get(case.id, []) for case in cases}
+            write_volumes(out, chain.from_iterable(volumes.values()))
 
 
 def predict_inputs(
@@ -135,6 +135,8 @@ def predict_inputs(
                 f"--set {setting}: not free, the model was trained so; free are {', '.join(FREE)}"
             )
     models = [models] if isinstance(models, Path) else models
+    if len({model.resolve() for model in models}) < len(models):
+        log.warning("a model is given twice: it counts twice, and always agrees with itself")
     bundles = [_load(model, settings) for model in models]
     recipe = bundles[0].recipe
     if recipe.predict.keep_memory:
@@ -152,18 +154,31 @@ def _load(model: Path, settings: Sequence[str]) -> Bundle:
     return Bundle(loaded.net.to(choose_device(recipe.predict.device)), recipe, loaded.version)
 
 
-def _require_own_names(cases: Sequence[Case], results: Sequence[Path]) -> None:
-    sources = {path.resolve() for case in cases for path in case.images.values()}
+def _plan_files(cases: Sequence[Case], out: Path, output: Output) -> dict[str, CaseFiles]:
+    """Give the files of each case, none of which is another's or where a case's own files lie.
+
+    Raises:
+        ConfigError: one is.
+    """
+    files = {case.id: output.files(out, case) for case in cases}
+    results = [path for one in files.values() for path in one.paths]
+    given = [path for case in cases for path in (*case.images.values(), case.reference) if path]
+    sources = {path.resolve() for path in given}
     if own := [path.name for path in results if path.resolve() in sources]:
         raise ConfigError(
-            f"the result of '{own[0]}' would replace the image it is made from; "
-            "choose another --out than the folder of the images"
+            f"the result '{own[0]}' would replace an image or a reference of that name; "
+            "choose another --out than their folder"
         )
     if len({*results}) < len(results):
         doubled = next(path.name for path in results if results.count(path) > 1)
         raise ConfigError(
             f"two cases would both be written to '{doubled}'; segment them into different folders"
         )
+    taken = {*results}
+    return {
+        name: replace(one, stale=tuple(path for path in one.stale if path not in taken))
+        for name, one in files.items()
+    }
 
 
 def _kept(out: Path, results: Sequence[Path], output: Output) -> Sequence[Path]:

@@ -33,8 +33,8 @@ Parts: TypeAlias = dict[str, int]
 CODE: Final = 256 * 2**20
 """Bytes of libraries that are first touched, and of what kernels set aside, once a case runs."""
 
-SURE: Final = 1.5
-"""Plans are upper bounds, and at most this multiple of what is taken (`benchmarks/planned.py`)."""
+SURE: Final = 2.0
+"""Plans are meant as upper bounds, and were at most this multiple of what was taken."""
 
 KEPT: Final = 1.4
 """What a process that keeps its memory takes at most for tiles, as a multiple (`keep_memory`)."""
@@ -233,7 +233,7 @@ def _predicted(size: CaseSize, budget: Budget) -> Parts:
 def _restoring(size: CaseSize, budget: Budget) -> Parts:
     """Count labels that go back: the largest share and the sum of shares, one label resampled.
 
-    Maps go back one file after the other: as numbers, as the file's bytes, and packed.
+    Maps go back one file after the other: as numbers, as the file's bytes, and packed in parts.
     """
     recipe, source, network = budget.recipe, prod(size.source_IJK), prod(size.network_IJK)
     each = _label_bytes(recipe)
@@ -243,7 +243,7 @@ def _restoring(size: CaseSize, budget: Budget) -> Parts:
         "images": 4 * len(recipe.images) * network,
         **_predicted(size, budget),
         "restoring": 3 * each * source + resampling,
-        "maps restored": 3 * 4 * source * max(num_probs, budget.num_maps),
+        "maps restored": 4 * 4 * source * max(num_probs, budget.num_maps),
     }
 
 

@@ -37,6 +37,8 @@ class CaseFiles:
     label_map: Path
     uncertainty: Path | None = None
     probabilities: Path | None = None
+    stale: tuple[Path, ...] = ()
+    """Maps of an earlier run that are not asked for now: they go with its label map."""
 
     @property
     def paths(self) -> list[Path]:
@@ -45,7 +47,7 @@ class CaseFiles:
 
     def remove(self) -> None:
         """Remove what is there, the label map first: it stands for all."""
-        for path in self.paths:
+        for path in (*self.paths, *self.stale):
             path.unlink(missing_ok=True)
 
 
@@ -66,10 +68,14 @@ class Output:
 
     def files(self, folder: Path, case: Case) -> CaseFiles:
         """Give the files of a case."""
+        uncertainty = folder / f"{case.id}_uncertainty.nii.gz"
+        probabilities = folder / f"{case.id}_probabilities.nii.gz"
+        asked = {uncertainty: self.uncertainty, probabilities: self.probabilities}
         return CaseFiles(
             folder / f"{case.id}{SUFFIXES[self.format]}",
-            folder / f"{case.id}_uncertainty.nii.gz" if self.uncertainty else None,
-            folder / f"{case.id}_probabilities.nii.gz" if self.probabilities else None,
+            uncertainty if self.uncertainty else None,
+            probabilities if self.probabilities else None,
+            stale=tuple(path for path in asked if not asked[path] and self.existing == "replace"),
         )
 
 

@@ -13,7 +13,7 @@ from medseg3d.config.recipe import Recipe
 from medseg3d.data.cases import Case
 from medseg3d.io.files import read_label_map
 from medseg3d.nets.bundle import Bundle
-from medseg3d.predict.budget import Budget, plan_budget
+from medseg3d.predict.budget import Budget, plan_budget, tile_size_of
 from medseg3d.predict.case import (
     Predicted,
     Prepared,
@@ -27,6 +27,7 @@ from medseg3d.predict.memory import MemoryPlan, plan_after, plan_before
 from medseg3d.predict.output import CaseFiles, Output, require_source, write_case
 from medseg3d.predict.sliding import Progress
 from medseg3d.predict.stages import WAITING, Attempt
+from medseg3d.predict.tiles import require_divisible
 from medseg3d.predict.volumes import TABLE, LabelVolume, measure_volumes
 from medseg3d.volume import Volume
 
@@ -70,8 +71,11 @@ class Steps:
 
         Raises:
             ConfigError: as `compose_engine`.
+            GridError: the tile is no multiple of the network's divisor.
         """
         engine = compose_engine(bundles, uncertainty=output.uncertainty)
+        tile_size = tile_size_of(bundles[0].recipe)
+        require_divisible(tile_size, engine.divisor or (1, 1, 1), name="predict.tile_size")
         budget = plan_budget(
             bundles,
             memory=memory,
@@ -101,8 +105,10 @@ class Steps:
                 path,
                 " and ".join(missing),
             )
-        if self.output.volumes and self.output.format == "nifti":
-            self._measure(case, read_label_map(path, self.recipe.labels))
+        if self.output.format == "nifti":
+            label_map = read_label_map(path, self.recipe.labels)
+            if self.output.volumes:
+                self._measure(case, label_map)
         elif self.output.volumes:
             log.warning("'%s' was there already and is not in %s: it is DICOM", path, TABLE)
         return path

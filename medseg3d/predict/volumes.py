@@ -1,10 +1,12 @@
 """How large what was found is: a table of all cases."""
 
+import csv
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Final
 
+from medseg3d.errors import FormatError
 from medseg3d.evaluate.tables import as_csv
 from medseg3d.io.atomic import write_atomically
 from medseg3d.labels import LabelScheme, count_values
@@ -46,3 +48,24 @@ def write_volumes(folder: Path, volumes: Iterable[LabelVolume]) -> None:
     """
     header = (field.name for field in fields(LabelVolume))
     write_atomically(folder / TABLE, as_csv([header, *map(astuple, volumes)]).encode())
+
+
+def read_volumes(folder: Path) -> dict[str, list[LabelVolume]]:
+    """Read what `write_volumes` wrote, by case; nothing where there is no table.
+
+    Raises:
+        FormatError: it is no such table.
+    """
+    path = folder / TABLE
+    volumes: dict[str, list[LabelVolume]] = {}
+    try:
+        rows = csv.DictReader(path.read_text().splitlines()) if path.exists() else ()
+        for row in rows:
+            measured = int(row["voxels"]), float(row["mm3"]), float(row["ml"])
+            volume = LabelVolume(row["case"], row["label"], *measured)
+            volumes.setdefault(volume.case, []).append(volume)
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise FormatError(
+            f"'{path}' is no table of volumes ({error!r}); move it elsewhere, and repeat"
+        ) from error
+    return volumes

@@ -6,6 +6,7 @@ import logging
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -15,12 +16,13 @@ import torch
 from torch import Tensor
 
 from medseg3d.data.cases import Case
-from medseg3d.errors import ConfigError
+from medseg3d.errors import ConfigError, FormatError, GridError
 from medseg3d.io.files import read_volume, write_volume
 from medseg3d.nets.bundle import Bundle, save_bundle
 from medseg3d.predict.case import predict_case
 from medseg3d.predict.cases import predict_cases, predict_inputs
 from medseg3d.predict.output import Output, digest_models
+from medseg3d.predict.volumes import read_volumes
 from medseg3d.volume import Volume
 
 LPS = np.diag([-1.2, -0.8, 2.0, 1.0])
@@ -126,7 +128,7 @@ def test_a_result_never_replaces_the_image_it_is_made_from(
     path = write_image(tmp_path / "a.nii.gz")
     before = path.read_bytes()
 
-    with pytest.raises(ConfigError, match="would replace the image it is made from"):
+    with pytest.raises(ConfigError, match="would replace an image or a reference of that name"):
         [*predict_cases(build_bundle("t1"), [Case("a", {"t1": path})], tmp_path, output=REPLACE)]
 
     assert path.read_bytes() == before
@@ -371,3 +373,79 @@ def test_a_digest_of_several_models_is_that_of_a_list_of_theirs(tmp_path: Path) 
     printed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
 
     assert digest_models(models) == printed.stdout.strip()
+
+
+def test_a_result_never_replaces_a_reference(
+    tmp_path: Path, build_bundle: Build, cases: list[Case]
+) -> None:
+    (tmp_path / "labels").mkdir()
+    write_volume(Volume(np.ones((1, 20, 24, 9), np.uint8), LPS), tmp_path / "labels" / "a.nii.gz")
+    case = replace(cases[1], reference=tmp_path / "labels" / "a.nii.gz")
+    before = case.reference.read_bytes()
+
+    with pytest.raises(ConfigError, match=r"'a\.nii\.gz' would replace an image or a reference"):
+        [*predict_cases(build_bundle("t1"), [case], tmp_path / "labels", output=REPLACE)]
+
+    assert case.reference.read_bytes() == before
+
+
+def test_maps_of_an_earlier_run_go_with_their_label_map(
+    tmp_path: Path, build_bundle: Build, cases: list[Case]
+) -> None:
+    out, bundle = tmp_path / "out", build_bundle("t1")
+    [*predict_cases(bundle, cases, out, output=Output(probabilities=True))]
+    twin = [Case("a", cases[0].images), Case("a_probabilities", cases[0].images)]
+
+    [*predict_cases(bundle, cases[2:], out, output=REPLACE)]
+    [*predict_cases(bundle, twin, out, output=REPLACE)]
+
+    assert sorted(path.name for path in out.iterdir()) == [
+        "a.nii.gz", "a_probabilities.nii.gz", "b.nii.gz", "c.nii.gz", "c_probabilities.nii.gz",
+    ]  # fmt: skip
+    assert read_volume(out / "a_probabilities.nii.gz").num_channels == 1, "a case of that name"
+
+
+def test_the_table_of_volumes_keeps_earlier_cases(
+    tmp_path: Path, build_bundle: Build, cases: list[Case]
+) -> None:
+    out, skip = tmp_path / "out", Output(existing="skip", volumes=True)
+    for some in (cases[:1], cases[1:]):
+        [*predict_cases(build_bundle("t1"), some, out, output=skip)]
+
+    assert [*read_volumes(out)] == ["c", "a", "b"]
+    (out / "volumes.csv").write_text("case;label\n1;2\n")
+    with pytest.raises(FormatError, match=r"volumes\.csv' is no table of volumes.*move it"):
+        [*predict_cases(build_bundle("t1"), cases, out, output=skip)]
+
+
+def test_a_damaged_result_that_is_there_is_no_result(
+    tmp_path: Path, build_bundle: Build, cases: list[Case]
+) -> None:
+    out = tmp_path / "out"
+    [*predict_cases(build_bundle("t1"), cases, out)]
+    whole = (out / "a.nii.gz").read_bytes()
+    (out / "a.nii.gz").write_bytes(whole[:100])
+
+    done = [*predict_cases(build_bundle("t1"), cases, out, output=Output(existing="skip"))]
+
+    assert [(case.skipped, case.reason is None) for case in done] == [
+        (True, True), (True, False), (True, True),
+    ]  # fmt: skip
+    assert "reading: FormatError" in str(done[1].reason)
+
+
+def test_a_tile_that_does_not_fit_is_refused_before_any_case(
+    tmp_path: Path, build_bundle: Build, cases: list[Case]
+) -> None:
+    with pytest.raises(GridError, match=r"predict\.tile_size \(31, 31, 31\) is no multiple"):
+        [*predict_cases(build_bundle("t1", tile=31), cases, tmp_path / "out")]
+
+
+def test_a_model_given_twice_is_told_of(
+    tmp_path: Path, build_bundle: Build, cases: list[Case], caplog: pytest.LogCaptureFixture
+) -> None:
+    save_bundle(build_bundle("t1"), tmp_path / "m.safetensors")
+
+    [*predict_inputs([tmp_path / "m.safetensors"] * 2, [cases[0].images["t1"]], tmp_path / "out")]
+
+    assert "a model is given twice" in caplog.text
