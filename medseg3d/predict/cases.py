@@ -17,7 +17,7 @@ from medseg3d.nets.bundle import Bundle, load_bundle, reuse_weights
 from medseg3d.predict.allocator import keep_memory
 from medseg3d.predict.case import choose_device
 from medseg3d.predict.compose import require_alike
-from medseg3d.predict.output import AS_NIFTI, Output, plan_output
+from medseg3d.predict.output import AS_NIFTI, CaseFiles, Output, plan_output
 from medseg3d.predict.stages import run_stages
 from medseg3d.predict.steps import Report, Steps
 from medseg3d.predict.volumes import TABLE, read_volumes, write_volumes
