@@ -68,7 +68,8 @@ class Slab:
         best = self.sums[0].clone()
         labels = torch.zeros(best.shape, dtype=label_dtype(len(self.sums)), device=best.device)
         for channel, sums in enumerate(self.sums[1:], start=1):
-            labels.masked_fill_(sums > best, channel)
+            won = (sums > best).to(labels.dtype).mul_(channel)
+            torch.maximum(labels, won, out=labels)  # of those that won, the last
             torch.maximum(best, sums, out=best)
         _require_numbers(best)
         return labels
