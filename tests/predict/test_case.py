@@ -18,15 +18,9 @@ from medseg3d.predict.compose import compose_engine
 from medseg3d.predict.sliding import predict_logits
 from medseg3d.volume import Volume
 
-LPS = np.diag([-1.2, -0.8, 2.0, 1.0])
+from .conftest import LPS, write_image
+
 Build = Callable[..., Bundle]
-
-
-def write_image(path: Path, shape: tuple[int, int, int] = (20, 24, 9), seed: int = 0) -> Path:
-    rng = np.random.default_rng(seed)
-    image = rng.normal(100, 20, size=(1, *shape)).astype(np.float32)
-    write_volume(Volume(image, LPS), path)
-    return path
 
 
 @pytest.mark.parametrize("spatial_dims", [2, 3])

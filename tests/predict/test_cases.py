@@ -25,16 +25,10 @@ from medseg3d.predict.output import Output, digest_models
 from medseg3d.predict.volumes import read_volumes
 from medseg3d.volume import Volume
 
-LPS = np.diag([-1.2, -0.8, 2.0, 1.0])
+from .conftest import LPS, write_image
+
 REPLACE = Output(existing="replace")
 Build = Callable[..., Bundle]
-
-
-def write_image(path: Path, shape: tuple[int, int, int] = (20, 24, 9), seed: int = 0) -> Path:
-    rng = np.random.default_rng(seed)
-    image = rng.normal(100, 20, size=(1, *shape)).astype(np.float32)
-    write_volume(Volume(image, LPS), path)
-    return path
 
 
 def table(out: Path) -> list[dict[str, str]]:
