@@ -104,6 +104,7 @@ def test_files_beside_a_label_map_are_no_predictions_to_be_scored(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_stopped_in_mid_case_results_are_whole_and_the_rest_can_follow(
     run: Run, model: Path, many: Path, tmp_path: Path, sent: signal.Signals, code: int

@@ -123,7 +123,9 @@ def test_a_case_is_run_as_it_is_planned(build_bundle: Build) -> None:
 
 
 def test_what_does_not_fit_is_refused_with_what_it_takes(budget: Budget) -> None:
-    with pytest.raises(ConfigError, match=r"takes \d+MiB \(program \d+MiB.*tile_batch=1, ") as e:
+    with pytest.raises(
+        ConfigError, match=r"takes [\d.]+.iB \(program [\d.]+.iB.*tile_batch=1, "
+    ) as e:
         plan(limited(budget, 2**20), SIZE)
 
     assert "--memory is 1MiB; give --memory" in str(e.value)

@@ -254,6 +254,7 @@ def test_an_interrupt_lets_writes_end_tells_of_them_and_begins_nothing() -> None
     assert sorted(begun) == ["0", "1", "2", "3"]
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_a_write_is_waited_for_loses_none_and_tells_none_before_it() -> None:
     written: list[str] = []
     told: deque[Attempt[str]] = deque()
@@ -281,6 +282,7 @@ def test_an_interrupt_while_a_write_is_waited_for_loses_none_and_tells_none_befo
     assert [attempt.case.id for attempt in told] == [*"012"]
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_write_that_hangs_is_told_as_little_as_those_behind_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
