@@ -45,11 +45,19 @@ class Recipe(Section):
                 f"predict.tile_size is {tile_size}, a {self.spatial_dims}D network needs "
                 f"{self.spatial_dims} numbers"
             )
+        self.require_fitting(self.predict)
+        return self
+
+    def require_fitting(self, predict: PredictConfig) -> None:
+        """Check that knobs, these or another recipe's, speak of what this network knows.
+
+        Raises:
+            ValueError: they name something else.
+        """
         regions = self.labels.painted if self.outputs == "regions" else ()
-        self.predict.require_fit(
+        predict.require_fit(
             self.labels, spatial_dims=self.spatial_dims, flipped=self.flipped, regions=regions
         )
-        return self
 
     @property
     def num_outputs(self) -> int:

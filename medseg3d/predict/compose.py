@@ -65,7 +65,10 @@ def require_alike(bundles: Sequence[Bundle]) -> None:
         if differing := {what: pair for what, pair in pairs.items() if pair[0] != pair[1]}:
             said = "; ".join(f"{what}: {a} and {b}" for what, (a, b) in differing.items())
             raise ConfigError(f"models 1 and {number} cannot be averaged, they differ in {said}")
-        _require_flips(first, other, number)
+        try:
+            other.require_fitting(first.predict)
+        except ValueError as error:
+            raise ConfigError(f"model {number} cannot be run as model 1 says: {error}") from error
 
 
 def averaged(
@@ -117,18 +120,6 @@ def _led_by(recipe: Recipe, bundle: Bundle) -> Bundle:
     """Let a bundle predict as another's recipe says: one precision, backend and batch for all."""
     led = bundle.recipe.model_copy(update={"predict": recipe.predict})
     return replace(bundle, recipe=led)
-
-
-def _require_flips(first: Recipe, other: Recipe, number: int) -> None:
-    try:
-        first.predict.require_fit(
-            first.labels,
-            spatial_dims=first.spatial_dims,
-            flipped=other.flipped,
-            regions=first.labels.painted,
-        )
-    except ValueError as error:
-        raise ConfigError(f"model {number} cannot be run as model 1 says: {error}") from error
 
 
 def _said(logits: Float[Tensor, "B L *tile"], outputs: Outputs) -> list[Float[Tensor, "B _ *tile"]]:

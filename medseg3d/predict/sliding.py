@@ -11,12 +11,7 @@ from medseg3d.errors import GridError
 from medseg3d.predict.engine import Engine, build_engine
 from medseg3d.predict.ring import SlabRing
 from medseg3d.predict.slab import Slab
-from medseg3d.predict.tiles import (
-    Box,
-    Column,
-    plan_tiles,
-    require_divisible,
-)
+from medseg3d.predict.tiles import Box, Column, plan_tiles, require_divisible
 
 Progress = Callable[[int, int], None]
 """Called after each batch of tiles with the number done and the number in all."""

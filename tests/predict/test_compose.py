@@ -332,6 +332,15 @@ def test_only_the_knobs_that_differ_are_told(build_bundle: Build) -> None:
         assert str(error.value).endswith(f"cannot be averaged, they differ in {said}")
 
 
+def test_networks_of_values_need_no_regions_that_can_be_painted(build_bundle: Build) -> None:
+    scheme = LabelScheme(
+        values={1: "front", 2: "back"}, regions={"all": (1, 2), "front": (1,), "back": (2,)}
+    )
+    bundle = retrained(build_bundle("t1", tile=8), labels=scheme)
+
+    require_alike([bundle, retrained(bundle, seed=2)])
+
+
 def test_flips_that_one_model_never_saw_are_refused(build_bundle: Build) -> None:
     first = with_predict(retrained(build_bundle("t1", tile=8), labels=NESTED), mirror=("i",))
     unknown, seen, unseen = (retrained(first, flipped=axes) for axes in (None, ("i", "k"), ()))

@@ -23,7 +23,7 @@ class Mixed(nn.Module):
 
 @settings(deadline=None, max_examples=40)
 @given(
-    shape=st.tuples(*[st.integers(1, 15)] * 3),
+    shape=st.tuples(*[st.integers(1, 23)] * 3),
     tile=st.tuples(*[st.integers(1, 9)] * 3),
     overlap=st.floats(0, 0.8),
     batch=st.integers(1, 4),
