@@ -1,6 +1,6 @@
 """What a bundle must know to segment: the part of a run that outlives its data set."""
 
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -8,12 +8,9 @@ from medseg3d.config.data import Pattern
 from medseg3d.config.network import NetworkConfig
 from medseg3d.config.predict import Axis, PredictConfig
 from medseg3d.config.preprocess import PreprocessConfig
-from medseg3d.config.run import RunConfig
+from medseg3d.config.run import Outputs, RunConfig
 from medseg3d.config.section import Section
 from medseg3d.labels import LabelScheme
-
-Outputs: TypeAlias = Literal["values", "regions"]
-"""What channels are: of which the largest wins, or each for itself."""
 
 
 class Recipe(Section):
@@ -74,6 +71,7 @@ def build_recipe(run: RunConfig) -> Recipe:
         labels=run.data.labels,
         preprocess=run.preprocess,
         spatial_dims=run.spatial_dims,
+        outputs=run.outputs,
         flipped=run.flipped,
         network=run.network,
         predict=run.predict.model_copy(update={"tile_size": tile_size}),

@@ -1,6 +1,6 @@
 """A whole run: what `medseg3d train` reads from YAML."""
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import model_validator
 
@@ -10,6 +10,9 @@ from medseg3d.config.predict import Axis, PredictConfig
 from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.config.section import Section
 from medseg3d.config.train import TrainConfig
+
+Outputs: TypeAlias = Literal["values", "regions"]
+"""What channels are: of which the largest wins, or each for itself."""
 
 
 class RunConfig(Section):
@@ -21,6 +24,9 @@ class RunConfig(Section):
     """From file to network and back."""
     spatial_dims: Literal[2, 3] = 3
     """3: the network sees volumes; 2: slices along the last axis."""
+    outputs: Outputs = "values"
+    """What output channels are: background and each value, of which the largest wins (softmax);
+    or regions that may overlap, each with a threshold of its own (sigmoid)."""
     network: NetworkConfig
     """Which network, by `kind`, and its knobs."""
     train: TrainConfig = TrainConfig()
@@ -40,8 +46,12 @@ class RunConfig(Section):
                     f"{name} has {len(size)} numbers, a {self.spatial_dims}D network needs "
                     f"{self.spatial_dims}"
                 )
+        labels = self.data.labels
         self.predict.require_fit(
-            self.data.labels, spatial_dims=self.spatial_dims, flipped=self.flipped
+            labels,
+            spatial_dims=self.spatial_dims,
+            flipped=self.flipped,
+            regions=labels.painted if self.outputs == "regions" else (),
         )
         return self
 

@@ -1,20 +1,9 @@
 """Random training crops."""
 
-from dataclasses import dataclass
-
 import numpy as np
-from jaxtyping import Float32
 
-from medseg3d.arrays import LabelMapIJK, TripleInt
-from medseg3d.data.store import StoredCase
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Patch:
-    """A crop of an image with the output channel of each voxel."""
-
-    image_CIJK: Float32[np.ndarray, "C I J K"]
-    channels_IJK: LabelMapIJK
+from medseg3d.arrays import TripleInt
+from medseg3d.data.store import Patch, StoredCase
 
 
 def draw_patch(
@@ -26,7 +15,7 @@ def draw_patch(
     that voxel as near its centre as the border allows. Where the case is smaller than the patch,
     its outermost voxels are repeated on both sides, as prediction does.
     """
-    shape = np.array(case.channels_IJK.shape)
+    shape = np.array(case.shape_IJK)
     size = np.array(size_IJK)
     spare = np.maximum(shape - size, 0)
     if on_foreground and case.places:
@@ -35,10 +24,5 @@ def draw_patch(
         start = np.clip(centre - size // 2, 0, spare)
     else:
         start = rng.integers(0, spare + 1)
-    box = tuple(slice(int(a), int(a + n)) for a, n in zip(start, size, strict=True))
-    missing = np.maximum(size - shape, 0)
-    pads = [(int(n // 2), int(n - n // 2)) for n in missing]
-    return Patch(
-        np.pad(case.image_CIJK[(slice(None), *box)], [(0, 0), *pads], mode="edge"),
-        np.pad(case.channels_IJK[box], pads, mode="edge"),
-    )
+    start_i, start_j, start_k = (start - np.maximum(size - shape, 0) // 2).tolist()
+    return case.read((start_i, start_j, start_k), size_IJK)

@@ -9,11 +9,19 @@ from typing import overload
 import numpy as np
 from jaxtyping import Float32, Int16
 
-from medseg3d.arrays import LabelMapIJK
+from medseg3d.arrays import LabelMapIJK, TripleFloat, TripleInt
 from medseg3d.io.atomic import write_atomically
 
 MAX_PLACES = 10_000
 """Voxels remembered per label and case: enough to draw from, small enough to keep in memory."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patch:
+    """A crop of an image with the output channel of each voxel."""
+
+    image_CIJK: Float32[np.ndarray, "C I J K"]
+    channels_IJK: LabelMapIJK
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,7 +31,25 @@ class StoredCase:
     id: str
     image_CIJK: Float32[np.ndarray, "C I J K"]
     channels_IJK: LabelMapIJK
+    spacing_mm: TripleFloat
     places: dict[int, Int16[np.ndarray, "P 3"]]
+
+    @property
+    def shape_IJK(self) -> TripleInt:
+        """Number of voxels along each axis."""
+        size_i, size_j, size_k = self.channels_IJK.shape
+        return size_i, size_j, size_k
+
+    def read(self, start_IJK: TripleInt, size_IJK: TripleInt) -> Patch:
+        """Read a box; where it reaches out of the case, the outermost voxels are repeated."""
+        spans = [
+            np.clip(np.arange(start, start + size), 0, length - 1)
+            for start, size, length in zip(start_IJK, size_IJK, self.shape_IJK, strict=True)
+        ]
+        box = tuple(slice(int(span[0]), int(span[-1]) + 1) for span in spans)
+        inside = np.ix_(*(span - span[0] for span in spans))
+        image, channels = self.image_CIJK[(slice(None), *box)], self.channels_IJK[box]
+        return Patch(np.ascontiguousarray(image[:, *inside]), channels[inside])
 
 
 class StoredCases(Sequence[StoredCase]):
@@ -72,6 +98,7 @@ class Store:
         *,
         image_CIJK: Float32[np.ndarray, "C I J K"],
         channels_IJK: LabelMapIJK,
+        spacing_mm: TripleFloat,
     ) -> None:
         """Write a case; its key comes last, so that an interrupted write does not count."""
         self._path(case, "key").unlink(missing_ok=True)
@@ -82,7 +109,7 @@ class Store:
             np.save(stream, np.ascontiguousarray(arrays), allow_pickle=False)
             write_atomically(self._path(case, f"{part}.npy"), stream.getvalue())
         stream = io.BytesIO()
-        np.savez(stream, allow_pickle=False, **places)
+        np.savez(stream, allow_pickle=False, spacing_mm=spacing_mm, **places)
         write_atomically(self._path(case, "places.npz"), stream.getvalue())
         write_atomically(self._path(case, "key"), key.encode())
 
@@ -93,7 +120,8 @@ class Store:
                 id=case,
                 image_CIJK=np.load(self._path(case, "image.npy"), mmap_mode="r"),
                 channels_IJK=np.load(self._path(case, "channels.npy"), mmap_mode="r"),
-                places={int(channel): places[channel] for channel in places.files},
+                spacing_mm=tuple(places["spacing_mm"].tolist()),
+                places={int(c): places[c] for c in places.files if c != "spacing_mm"},
             )
 
     def _path(self, case: str, suffix: str) -> Path:

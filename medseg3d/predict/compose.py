@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from medseg3d.config.recipe import Outputs, Recipe
+from medseg3d.config.recipe import Recipe
+from medseg3d.config.run import Outputs
 from medseg3d.errors import ConfigError
 from medseg3d.nets.bundle import Bundle
 from medseg3d.predict.engine import Engine, bundle_engine

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float32, Integer
 from torch import Tensor
 
-from medseg3d.config.recipe import Outputs
+from medseg3d.config.run import Outputs
 from medseg3d.errors import ConfigError
 from medseg3d.predict.tiles import Box
 

@@ -13,7 +13,7 @@ from medseg3d.io.files import read_label_map
 from medseg3d.labels import LabelScheme, values_to_channels
 from medseg3d.preprocess.pipeline import preprocess_volume
 
-PREPROCESSING: Final = 1
+PREPROCESSING: Final = 2
 """Counted up when the same files and configuration give other voxels than before."""
 
 
@@ -67,6 +67,7 @@ def _preprocess_case(
         key,
         image_CIJK=preprocessed.volume.array_CIJK,
         channels_IJK=values_to_channels(label_map, labels),
+        spacing_mm=preprocessed.volume.spacing_mm,
     )
 
 

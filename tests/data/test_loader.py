@@ -27,7 +27,8 @@ def build_cases(number: int) -> list[StoredCase]:
         channels = np.zeros((12, 11, 10), dtype=np.uint8)
         channels[0, 0, 0] = 1
         image = np.random.default_rng(n).random((1, 12, 11, 10), dtype=np.float32) + 10 * n
-        cases.append(StoredCase(f"p{n}", image, channels, {1: np.int16([[0, 0, 0]])}))
+        places = {1: np.int16([[0, 0, 0]])}
+        cases.append(StoredCase(f"p{n}", image, channels, (1.0, 1.0, 1.0), places))
     return cases
 
 

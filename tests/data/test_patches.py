@@ -20,7 +20,7 @@ def build_case(shape: tuple[int, int, int], *, labelled: bool = True) -> StoredC
         place = np.random.default_rng(label).integers(0, shape)
         channels[tuple(place)] = label
         places[label] = place[np.newaxis].astype(np.int16)
-    return StoredCase("p1", np.stack([index, -index]), channels, places)
+    return StoredCase("p1", np.stack([index, -index]), channels, (1.0, 1.0, 1.0), places)
 
 
 def draw(
@@ -66,8 +66,12 @@ def test_a_patch_on_foreground_holds_a_label_each_label_equally_often():
 
 def test_the_drawn_voxel_is_in_the_middle_unless_the_border_is_near():
     case = build_case((31, 31, 31))
-    middle = StoredCase("p1", case.image_CIJK, case.channels_IJK, {1: np.int16([[15, 16, 17]])})
-    corner = StoredCase("p1", case.image_CIJK, case.channels_IJK, {1: np.int16([[0, 30, 29]])})
+    middle = StoredCase(
+        "p1", case.image_CIJK, case.channels_IJK, case.spacing_mm, {1: np.int16([[15, 16, 17]])}
+    )
+    corner = StoredCase(
+        "p1", case.image_CIJK, case.channels_IJK, case.spacing_mm, {1: np.int16([[0, 30, 29]])}
+    )
     wanted = case.image_CIJK[0, 15, 16, 17]
     assert draw(middle, (5, 4, 3), on_foreground=True)[0].image_CIJK[0, 2, 2, 1] == wanted
     wanted = case.image_CIJK[0, 0, 30, 29]

@@ -9,6 +9,7 @@ from medseg3d.data.store import MAX_PLACES, Store, StoredCases
 from medseg3d.errors import ConfigError
 
 IMAGE = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
+SPACING_MM = (1.0, 1.0, 2.5)
 CHANNELS = np.zeros((3, 4, 5), dtype=np.uint8)
 CHANNELS[1, 2, 3] = 1
 CHANNELS[2] = 3
@@ -18,7 +19,7 @@ CHANNELS[2] = 3
 def store(tmp_path: Path) -> Store:
     """Give a store that holds one case."""
     store = Store(tmp_path / "deep" / "store")
-    store.save("p1", "key", image_CIJK=IMAGE, channels_IJK=CHANNELS)
+    store.save("p1", "key", image_CIJK=IMAGE, channels_IJK=CHANNELS, spacing_mm=SPACING_MM)
     return store
 
 
@@ -35,7 +36,7 @@ def test_arrays_of_any_memory_order_are_saved(store: Store):
     for axes in ((0, 1, 2), (2, 0, 1), (2, 1, 0)):
         image = IMAGE.transpose(0, *(axis + 1 for axis in axes))[:, ::-1]
         channels = CHANNELS.transpose(axes)
-        store.save("p2", "key", image_CIJK=image, channels_IJK=channels)
+        store.save("p2", "key", image_CIJK=image, channels_IJK=channels, spacing_mm=SPACING_MM)
         case = store.load("p2")
         np.testing.assert_array_equal(case.image_CIJK, image)
         np.testing.assert_array_equal(case.channels_IJK, channels)
@@ -62,7 +63,13 @@ def test_of_a_large_label_some_places_are_remembered_the_same_each_time(tmp_path
     remembered = []
     for folder in ("a", "b"):
         store = Store(tmp_path / folder)
-        store.save("p1", "", image_CIJK=channels[None].astype(np.float32), channels_IJK=channels)
+        store.save(
+            "p1",
+            "",
+            image_CIJK=channels[None].astype(np.float32),
+            channels_IJK=channels,
+            spacing_mm=SPACING_MM,
+        )
         remembered.append(store.load("p1").places[1])
     assert remembered[0].shape == (MAX_PLACES, 3)
     assert len(np.unique(remembered[0], axis=0)) == MAX_PLACES
@@ -71,7 +78,9 @@ def test_of_a_large_label_some_places_are_remembered_the_same_each_time(tmp_path
 
 
 def test_a_case_without_labels_has_no_places(store: Store):
-    store.save("p2", "key", image_CIJK=IMAGE, channels_IJK=np.zeros_like(CHANNELS))
+    store.save(
+        "p2", "key", image_CIJK=IMAGE, channels_IJK=np.zeros_like(CHANNELS), spacing_mm=SPACING_MM
+    )
     assert store.load("p2").places == {}
 
 
@@ -79,7 +88,7 @@ def test_a_case_counts_under_the_key_it_was_made_with_only(store: Store):
     assert store.holds("p1", "key")
     assert not store.holds("p1", "another")
     assert not store.holds("p2", "key")
-    store.save("p1", "another", image_CIJK=IMAGE, channels_IJK=CHANNELS)
+    store.save("p1", "another", image_CIJK=IMAGE, channels_IJK=CHANNELS, spacing_mm=SPACING_MM)
     assert store.holds("p1", "another")
     assert not store.holds("p1", "key")
 
@@ -90,10 +99,10 @@ def test_a_case_whose_writing_is_interrupted_does_not_count(store: Store, part: 
     path.unlink()
     path.mkdir()  # nothing can take its name, as if the disk were full
     with pytest.raises(ConfigError, match=r"cannot write .*p1\."):
-        store.save("p1", "key", image_CIJK=IMAGE, channels_IJK=CHANNELS)
+        store.save("p1", "key", image_CIJK=IMAGE, channels_IJK=CHANNELS, spacing_mm=SPACING_MM)
     assert not store.holds("p1", "key")
     path.rmdir()
-    store.save("p1", "key", image_CIJK=IMAGE, channels_IJK=CHANNELS)
+    store.save("p1", "key", image_CIJK=IMAGE, channels_IJK=CHANNELS, spacing_mm=SPACING_MM)
     assert store.holds("p1", "key")
     assert sorted(file.name for file in store.folder.iterdir()) == [
         "p1.channels.npy",

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from medseg3d.config.train import AugmentConfig
+from medseg3d.config.augment import AugmentConfig
 from medseg3d.data.augment.compose import augment_patch
 from medseg3d.data.augment.intensity import BRIGHTNESS, augment_intensity
 from medseg3d.data.augment.spatial import _sample, augment_spatial, draw_affine

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from medseg3d.config.train import AugmentConfig
+from medseg3d.config.augment import AugmentConfig
 from medseg3d.data.augment.intensity import augment_intensity
 from medseg3d.data.augment.spatial import augment_spatial
 

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from medseg3d.config.train import AugmentConfig
+from medseg3d.config.augment import AugmentConfig
 
 BRIGHTNESS = (0.75, 1.25)
 GAMMA = (0.7, 1.5)

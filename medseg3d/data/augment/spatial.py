@@ -9,7 +9,7 @@ from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from medseg3d.config.train import AugmentConfig
+from medseg3d.config.augment import AugmentConfig
 
 
 def augment_spatial(
