@@ -69,11 +69,12 @@ class Scale:
     case_tile: int
     stitched: tuple[int, int, int]
     stitched_tile: int
+    channels: tuple[int, ...]
 
 
 SCALES = {
-    "full": Scale((128, 128, 96), 64, (240, 240, 155), 128),
-    "small": Scale((48, 48, 32), 32, (48, 40, 32), 32),
+    "full": Scale((128, 128, 96), 64, (240, 240, 155), 128, (4, 25)),
+    "small": Scale((48, 48, 32), 32, (48, 40, 32), 32, (25,)),
 }
 
 
@@ -89,7 +90,7 @@ def inference(size: str = "full", rounds: str = "5") -> dict[str, Any]:
         **{
             f"stitching, {channels} channels": take_turns(prepare_stitching, num, scale, channels)
             | {"refilling_cpu_s": time_refilling(scale, channels)}
-            for channels in (4, 25)
+            for channels in scale.channels
         },
         "startup": measure_startup(num),
     }

@@ -36,24 +36,26 @@ class Demo:
 def run_demo(
     folder: Path,
     *,
+    num_cases: tuple[int, int] = (NUM_KNOWN, NUM_NEW),
     settings: Sequence[str] = (),
     watch: Callable[[Event], None] | None = None,
     progress: Progress | None = None,
 ) -> Demo:
     """Make phantoms, train on some, segment and score others, and write the report.
 
-    The same call on the same folder goes on where the last one stopped. `settings` change the
-    training, such as `train.epochs=20`.
+    The same call on the same folder goes on where the last one stopped. `num_cases` are those to
+    learn from and those to segment; `settings` change the training, such as `train.epochs=20`.
 
     Raises:
         ConfigError: the folder cannot be written to, or was made with other settings.
     """
     known, new = folder / "phantoms", folder / "new-phantoms"
     run = folder / "run"
+    known_cases, new_cases = num_cases
     begun = (run / CHECKPOINT).exists()
     if not begun:  # a training goes on with the very files that it began with
-        write_phantoms(known, num_cases=NUM_KNOWN, seed=0)
-    write_phantoms(new, num_cases=NUM_NEW, seed=1)
+        write_phantoms(known, num_cases=known_cases, seed=0)
+    write_phantoms(new, num_cases=new_cases, seed=1)
 
     config = load_config(QUICKSTART, [f"data.folder={known}", *settings])
     model = train_run(config, run, resume=begun, watch=watch, progress=progress).model

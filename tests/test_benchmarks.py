@@ -37,10 +37,9 @@ def test_inference_is_timed_and_the_answers_agree() -> None:
         assert case["medseg3d fp32"]["probability_difference"] < 1e-5
         assert case["medseg3d fp32"]["equal_labels"] == 1
         assert all(way["cpu_s"] > 0 for way in case.values())
-        for channels in (4, 25):
-            stitched = found[f"stitching, {channels} channels"][allocator]
-            assert stitched.keys() >= {"medseg3d", "MONAI"}
-            assert all(way["right"] == 1 for way in stitched.values())
+        stitched = found["stitching, 25 channels"][allocator]
+        assert stitched.keys() >= {"medseg3d", "MONAI"}
+        assert all(way["right"] == 1 for way in stitched.values())
     assert "MONAI" in found["case"]["times_faster"]["as a user gets it"]["medseg3d fp32"]
     assert found["startup"]["predict"] > found["startup"]["predict --help"] > 0
 

@@ -18,13 +18,15 @@ QUICK = ["train.epochs=1", "train.steps_per_epoch=2", "train.device=cpu", "predi
 def test_the_demo_leaves_what_it_names_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     seen: set[str] = set()
 
-    demo = run_demo(tmp_path, settings=QUICK, progress=lambda what, _done, _total: seen.add(what))
-    again = run_demo(tmp_path, settings=QUICK)
+    few = (6, 2)
+
+    demo = run_demo(tmp_path, num_cases=few, settings=QUICK, progress=lambda w, _d, _t: seen.add(w))
+    again = run_demo(tmp_path, num_cases=few, settings=QUICK)
 
     assert seen == {"preprocessing", "training", "validating", "predicting"}
     assert [*demo.places] == ["cases", "new cases", "model", "predictions", "report"]
     assert all(path.exists() for path in demo.places.values())
-    assert [case.status for case in demo.scores.cases] == ["scored"] * 5
+    assert [case.status for case in demo.scores.cases] == ["scored"] * 2
     assert [*demo.scores.scheme.regions] == ["WT", "TC", "ET"]
     assert [e.event for e in read_events(tmp_path / "run" / "metrics.jsonl")] == ["epoch", "end"]
     page = demo.places["report"].read_text()

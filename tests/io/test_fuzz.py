@@ -21,7 +21,7 @@ from medseg3d.errors import MedSegError
 from medseg3d.io.files import read_volume, write_volume
 from medseg3d.volume import Volume
 
-MUTATIONS = 12_000
+MUTATIONS = 6_000
 """Of NIfTI, and again of NRRD and MetaImage together."""
 
 LONGEST_S = 2.0

@@ -181,9 +181,7 @@ def test_results_do_not_depend_on_where_tiles_are_summed(build_bundle: Build) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["tiny", "small, 4 channels, resampled", "resunet 32..128, tile batch 4"]
-)
+@pytest.mark.parametrize("name", ["small, 4 channels, resampled", "resunet 32..128, tile batch 4"])
 def test_whole_processes_take_no_more_than_planned(name: str) -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "planned.py"
     spec = importlib.util.spec_from_file_location("planned", script)
