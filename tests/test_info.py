@@ -37,6 +37,7 @@ def test_a_tile_is_enlarged_to_one_that_the_network_can_halve():
     assert measure_cost(config, spatial_dims=2, tile=(9, 9)).tile == (10, 12)
 
 
+@pytest.mark.slow
 def test_depth_shows_in_operations():
     config = UNetPlusPlusConfig(deep_supervision=True)
     tflops = [

@@ -139,7 +139,8 @@ def test_stopped_in_mid_case_results_are_whole_and_the_rest_can_follow(
     assert sum(case["skipped"] for case in json.loads(rest.out)) == len(done)
 
 
-@pytest.mark.parametrize("room", [200, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("room", [200, 20_000])
 def test_on_a_full_disk_each_case_says_so_and_leaves_no_file(
     model: Path, scans: Path, tmp_path: Path, room: int
 ) -> None:

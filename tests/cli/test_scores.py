@@ -115,6 +115,7 @@ def test_the_policy_on_empty_masks_can_be_chosen(run: Run, folders: Path) -> Non
     assert "undefined where a side is empty" in undefined["policy"]
 
 
+@pytest.mark.slow
 def test_many_processes_write_the_same_files(run: Run, folders: Path) -> None:
     evaluate(run, folders, "poor")
     folder = folders / "scores" / "poor"

@@ -143,6 +143,7 @@ def test_a_sliver_of_overlap_is_a_match_and_many_make_more_than_one():
     assert counts(found) == (2, 0, 0)
 
 
+@pytest.mark.slow
 def test_thousands_of_instances_are_matched_in_little_memory():
     dots = np.zeros((100, 100), dtype=bool)
     dots[::2, ::2] = True

@@ -269,6 +269,7 @@ def test_without_joins_a_copy_is_perfect(seed, name):
         assert (dice, hd95, false_positives, missed) == (1, 0, 0, 0)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32 - 1), name=st.sampled_from(LESION_WISE))
 @settings(deadline=None, max_examples=12)
 def test_neither_cutting_out_nor_memory_order_changes_a_score(seed, name):
@@ -282,6 +283,7 @@ def test_neither_cutting_out_nor_memory_order_changes_a_score(seed, name):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32 - 1), axis=st.integers(0, 2))
 @settings(deadline=None, max_examples=12)
 def test_flipping_both_sides_changes_nothing_without_joins(seed, axis):

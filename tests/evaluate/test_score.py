@@ -291,6 +291,7 @@ class TestFolder:
         summary = score_cases(*folders, scheme="brats2023", empty="nan").summary()["WT"]["hd95"]
         assert (summary.mean, summary.n, summary.undefined) == (1, 1, 4)
 
+    @pytest.mark.slow
     def test_processes_give_the_same_result(self, folders: tuple[Path, Path], scores: Scores):
         assert score_cases(*folders, scheme="brats2023", workers=2) == scores
 

@@ -133,6 +133,7 @@ def test_every_number_is_the_oracles(scheme: str) -> None:
     require_equal(faults)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score_it", [score_slowly, score_here])
 def test_the_official_scorers_numbers(score_it: Callable[[Case, str], Regions]) -> None:
     faults = []

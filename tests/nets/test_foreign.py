@@ -81,6 +81,7 @@ def test_what_monai_does_not_have_or_take_is_refused_by_name(config: MonaiConfig
         build(config)
 
 
+@pytest.mark.slow
 def test_monai_is_imported_only_for_its_own_networks():
     code = (
         "import sys, medseg3d.predict.case, medseg3d.nets.presets as presets\n"

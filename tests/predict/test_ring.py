@@ -21,6 +21,7 @@ class Mixed(nn.Module):
         return torch.cat([x, -x * slope, x * x + slope], dim=1)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(
     shape=st.tuples(*[st.integers(1, 23)] * 3),

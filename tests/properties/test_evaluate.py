@@ -148,6 +148,7 @@ def test_a_search_that_stops_early_gives_what_all_distances_give(
     assert scores.nsd == tuple(share(everything, tolerance) for tolerance in tolerances)
 
 
+@pytest.mark.slow
 @quick
 @given(pairs())
 def test_mean_distances_lie_between_none_and_the_farthest(pair):

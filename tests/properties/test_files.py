@@ -93,6 +93,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=1000)
 @given(
     changes=st.lists(

@@ -72,6 +72,7 @@ def full(evaluation: Path) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_every_case_and_region_is_on_the_page_with_its_numbers(
     full: Path, evaluation: Path
 ) -> None:
@@ -212,6 +213,7 @@ def test_a_run_brings_its_own_validation(evaluation: Path, tmp_path: Path) -> No
     assert page.text.count("t2f") == 2
 
 
+@pytest.mark.slow
 def test_the_same_inputs_give_the_same_page(full: Path, evaluation: Path, tmp_path: Path) -> None:
     again = write_report(
         tmp_path / "again.html",
