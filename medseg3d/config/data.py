@@ -62,3 +62,5 @@ class DataConfig(Section):
     """Values, names and regions of the label maps, or the name of a ready-made scheme: `btcv`."""
     split: SplitConfig = SplitConfig()
     """Training and validation cases."""
+    store: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    """Where preprocessed cases are kept; null takes the run's folder. Runs may share one."""

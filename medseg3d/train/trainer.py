@@ -18,7 +18,7 @@ from medseg3d.config.run import RunConfig
 from medseg3d.data.cases import Case, find_cases, read_cases, write_cases
 from medseg3d.data.loader import build_loader
 from medseg3d.data.splits import Split, split_cases
-from medseg3d.data.store import Store, StoredCases
+from medseg3d.data.store import Store, StoredCases, read_keys, require_labels, write_keys
 from medseg3d.errors import ConfigError
 from medseg3d.evaluate.folder import score_cases
 from medseg3d.evaluate.overlap import dice
@@ -44,6 +44,9 @@ Progress = Callable[[str, int, int], None]
 
 SEED_STRIDE: Final = 1_000_003
 """Keeps the random streams of two seeds apart: step n of one is no step of the next."""
+
+STORED: Final = "stored.json"
+"""File of a run that says which of a store's cases are its own: case -> key."""
 
 log = logging.getLogger(__name__)
 
@@ -109,9 +112,9 @@ class Trainer:
         """Build the network and go to where the folder's checkpoint, if any, left off."""
         self.config = config.train
         self.folder = folder
-        store = Store(folder / "store")
-        self.training = StoredCases(store, [case.id for case in split.training])
-        self.validation = StoredCases(store, [case.id for case in split.validation])
+        stored = StoredCases(Store(folder / "store"), read_keys(folder / STORED))
+        self.training = stored.choose([case.id for case in split.training])
+        self.validation = stored.choose([case.id for case in split.validation])
         torch.manual_seed(config.train.seed)
         recipe = build_recipe(config)
         self.bundle = Bundle(build_recipe_net(recipe), recipe, __version__)
@@ -249,20 +252,25 @@ def _prepare_cases(config: RunConfig, folder: Path, report: Progress) -> Split:
     if (folder / CHECKPOINT).exists():
         _require_same_cases(split.training, folder / "training.csv")
         _require_same_cases(split.validation, folder / "validation.csv")
-        if changed := changed_cases(cases, store, config.preprocess, config.data.labels):
+        before = read_keys(folder / STORED)
+        if changed := changed_cases(
+            cases, store, config.preprocess, config.data.labels, before=before
+        ):
             raise ConfigError(
                 f"the files of {', '.join(changed[:5])} changed since the run began. "
                 "Restore them, or begin anew in another --out."
             )
     write_cases(folder / "training.csv", split.training)
     write_cases(folder / "validation.csv", split.validation)
-    preprocess_cases(
+    stored = preprocess_cases(
         [*split.training, *split.validation],
         store,
         config.preprocess,
         config.data.labels,
         progress=lambda done, total: report("preprocessing", done, total),
     )
+    write_keys(folder / STORED, stored.keys)
+    require_labels(stored.choose([case.id for case in split.training]), config.data.labels)
     return split
 
 
