@@ -35,7 +35,7 @@ from medseg3d.predict.tiles import require_divisible
 from medseg3d.preprocess.dataset import changed_cases, preprocess_cases
 from medseg3d.train.checkpoint import load_checkpoint, save_checkpoint
 from medseg3d.train.log import CHECKPOINT, RunLog, claim_run
-from medseg3d.train.losses import SegmentationLoss
+from medseg3d.train.losses import build_loss
 from medseg3d.train.optim import build_optimizer, learning_rate_at
 
 Progress = Callable[[str, int, int], None]
@@ -121,7 +121,8 @@ class Trainer:
         optimizer = build_optimizer(self.bundle.net, config.train)
         self.fabric = build_fabric(config)
         self.net, self.optimizer = self.fabric.setup(self.bundle.net, optimizer)
-        self.loss = SegmentationLoss()
+        loss = build_loss(config.train.loss, config.data.labels, outputs=config.outputs)
+        self.loss = loss.to(self.fabric.device)
         self.step = 0
         if self.checkpoint.exists():  # after the setup, so that all of it goes to the device
             self.step = load_checkpoint(self.checkpoint, self.bundle.net, optimizer)
