@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from medseg3d.predict.case import predict_case
     from medseg3d.predict.sliding import predict_labels, predict_logits
     from medseg3d.preprocess.pipeline import preprocess_volume
-    from medseg3d.train.trainer import train_run
+    from medseg3d.train.run import train_run
     from medseg3d.volume import Grid, Volume
 
 __version__ = "0.1.0"
@@ -77,7 +77,7 @@ _HOMES = {
     "predict.case": ["predict_case"],
     "predict.sliding": ["predict_labels", "predict_logits"],
     "preprocess.pipeline": ["preprocess_volume"],
-    "train.trainer": ["train_run"],
+    "train.run": ["train_run"],
     "volume": ["Grid", "Volume"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
