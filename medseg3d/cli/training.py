@@ -55,9 +55,7 @@ def train(
         keep_memory()
     begin: Any = train_folds if fold == "all" else train_run
     with _one_voice(), _going_on_later(), progress_bars() as progress:
-        trained = begin(
-            run, out, resume=resume, watch=show_event, progress=progress, source=config
-        )
+        trained = begin(run, out, resume=resume, watch=show_event, progress=progress, source=config)
     if is_first():
         for folder in trained.folders:
             _report(folder)

@@ -4,6 +4,7 @@ Launchers speak to processes through environment variables alone, so this module
 medseg3d has none of its own.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -60,6 +61,7 @@ def start_processes(arguments: Sequence[str], devices: int) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // devices)))
     options = ["--standalone", "--nproc-per-node", str(devices), "-m", "medseg3d", *arguments]
     before = signal.signal(signal.SIGUSR1, _pass_on)  # torchrun does so with the others
+    logging.disable(logging.ERROR)  # the processes say what is wrong, torchrun says it again
     try:
         run(get_args_parser().parse_args(options))  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
@@ -68,6 +70,7 @@ def start_processes(arguments: Sequence[str], devices: int) -> int:
     except SignalException as stopped:
         return exit_code(signal.Signals(stopped.sigval))
     finally:
+        logging.disable(logging.NOTSET)
         signal.signal(signal.SIGUSR1, before)
     return 0
 

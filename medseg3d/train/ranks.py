@@ -1,5 +1,6 @@
 """The processes of one training: how many, which of them this is, and how they agree."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -134,6 +135,7 @@ def _build_fabric(config: TrainConfig, launch: Launch) -> Fabric:
             "start one for each"
         )
     alone = launch.launcher == "none"
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # a banner a process
     try:
         fabric = Fabric(
             accelerator=device.type,

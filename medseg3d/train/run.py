@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,6 +38,28 @@ class TrainedRun:
 
     model: Path
     scores: Scores
+
+    @property
+    def failed(self) -> int:
+        """Number of cases that could not be segmented or scored."""
+        return len(self.scores.failed)
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where the run is."""
+        return [self.model.parent]
+
+    @property
+    def places(self) -> dict[str, Path]:
+        """What to look at next."""
+        return {"model": self.model, "scores": self.model.parent / "validation"}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain data: the model, and the scores as `evaluate` gives them."""
+        return {"model": str(self.model), **self.scores.to_dict()}
+
+    def __str__(self) -> str:
+        return str(self.scores)
 
 
 def train_run(

@@ -44,7 +44,7 @@ def describe_surroundings(*, source: Path | None, processes: int = 1) -> dict[st
         "gpus": [torch.cuda.get_device_name(gpu) for gpu in gpus],
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
-        "command": hide_secrets(sys.argv),
+        "command": [Path(sys.argv[0]).name, *hide_secrets(sys.argv[1:])],
         "git": {
             "medseg3d": describe_checkout(Path(__file__).parent),
             "config": describe_checkout(source.resolve().parent) if source else None,

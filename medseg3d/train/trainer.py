@@ -72,7 +72,7 @@ class Trainer:
         self.epochs_closed = 0
         self.best: float | None = None
         self.fruitless = 0
-        self.tally = Tally(["loss"])
+        self.tally = Tally()
         self.log = RunLog(folder, config.train, watch=watch) if self.ranks.first else None
         if self.checkpoint.exists():  # after the setup, so that all of it goes to the device
             self._restore(load_checkpoint(self.checkpoint))
@@ -139,7 +139,7 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.bundle.net.parameters(), config.clip_norm)
         self.optimizer.step()
         self.step += 1
-        self.tally.add([torch.stack(losses).mean()])
+        self.tally.add(torch.stack(losses).mean())
         self.tally.seconds += perf_counter() - begun
 
     def validate(self, stop: StopRequest | None = None) -> float | None:
@@ -197,22 +197,20 @@ class Trainer:
             if mean is None:
                 return
             self._judge(mean)
-        self.tally = Tally(self.tally.columns)
+        self.tally = Tally()
         self.epochs_closed = self.epoch
         if self.finished or self.epoch % self.config.checkpoint_every == 0:
             self.save()
 
     def _epoch_event(self) -> Event:
-        means = self.tally.means()
         seconds = self.tally.seconds
         patches = self.config.steps_per_epoch * self.config.accumulate * self.config.batch_size
         return Event(
             event="epoch",
             epoch=self.epoch,
             step=self.step,
-            loss=means.pop("loss"),
+            loss=float(np.mean(self.tally.losses)),
             learning_rate=learning_rate_at(self.step - 1, self.config),
-            gradient_norms=means,
             seconds=round(seconds, 3),
             patches_per_second=round(patches / seconds, 3),
             waiting_share=round(self.tally.waited / seconds, 4),
@@ -246,14 +244,13 @@ class Trainer:
         parts = {
             "net": self.bundle.net.state_dict(),
             "optimizer": flatten_states(self.optimizer.optimizer.state_dict()["state"]),
-            "tally": {"rows": torch.tensor(self.tally.rows, dtype=torch.float64)},
         }
         facts = {
             "step": self.step,
             "epochs_closed": self.epochs_closed,
             "best": self.best,
             "fruitless": self.fruitless,
-            "seconds": [self.tally.seconds, self.tally.waited],
+            "tally": [self.tally.losses, self.tally.seconds, self.tally.waited],
             "scaler": self.precision.state_dict(),
         }
         save_checkpoint(self.checkpoint, Checkpoint(parts, facts))
@@ -271,5 +268,4 @@ class Trainer:
         self.precision.load_state_dict(facts["scaler"])
         self.step, self.epochs_closed = facts["step"], facts["epochs_closed"]
         self.best, self.fruitless = facts["best"], facts["fruitless"]
-        self.tally.rows = parts["tally"]["rows"].tolist()
-        self.tally.seconds, self.tally.waited = facts["seconds"]
+        self.tally = Tally(*facts["tally"])
