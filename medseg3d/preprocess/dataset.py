@@ -5,10 +5,12 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import numpy as np
+
 from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.data.cases import Case, read_images
 from medseg3d.data.store import Store
-from medseg3d.errors import ConfigError, MedSegError
+from medseg3d.errors import MedSegError
 from medseg3d.io.files import read_label_map
 from medseg3d.labels import LabelScheme, values_to_channels
 from medseg3d.preprocess.pipeline import preprocess_volume
@@ -26,6 +28,8 @@ def preprocess_cases(
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Bring every case into the store, except those that are there already, from the same files.
+
+    A case without a reference is background throughout.
 
     Raises:
         FormatError: a file is not what it claims to be, or holds NaN.
@@ -57,16 +61,16 @@ def changed_cases(
 def _preprocess_case(
     case: Case, key: str, store: Store, config: PreprocessConfig, labels: LabelScheme
 ) -> None:
-    image = read_images([*case.images.values()], config)
-    if case.reference is None:
-        raise ConfigError("there is no reference to train on; set data.reference")
-    preprocessed = preprocess_volume(image, config)
-    label_map = preprocessed.follow(read_label_map(case.reference, labels))
+    preprocessed = preprocess_volume(read_images([*case.images.values()], config), config)
+    channels_IJK = np.zeros(preprocessed.volume.shape_IJK, dtype=np.uint8)
+    if case.reference is not None:
+        label_map = preprocessed.follow(read_label_map(case.reference, labels))
+        channels_IJK = values_to_channels(label_map, labels)
     store.save(
         case.id,
         key,
         image_CIJK=preprocessed.volume.array_CIJK,
-        channels_IJK=values_to_channels(label_map, labels),
+        channels_IJK=channels_IJK,
         spacing_mm=preprocessed.volume.spacing_mm,
     )
 

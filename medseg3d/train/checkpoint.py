@@ -12,7 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn, optim
 
 from medseg3d.errors import BundleError
 from medseg3d.io.atomic import write_atomically
@@ -54,7 +54,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}
         _require_digest(metadata["sha256"], facts, tensors)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise not_resumable(path, error) from error
+        raise _not_resumable(path, error) from error
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
@@ -62,25 +62,37 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(parts, facts)
 
 
-def not_resumable(path: Path, error: Exception) -> BundleError:
-    """Say that a checkpoint is of no use, and why."""
+def parts_of(net: nn.Module, optimizer: optim.Optimizer) -> dict[str, Tensors]:
+    """Give the tensors of a network and its optimiser."""
+    states = optimizer.state_dict()["state"]
+    return {
+        "net": net.state_dict(),
+        "optimizer": {f"{n}.{name}": t for n, state in states.items() for name, t in state.items()},
+    }
+
+
+def restore(saved: Checkpoint, net: nn.Module, optimizer: optim.Optimizer, *, path: Path) -> None:
+    """Put what `parts_of` gave back, onto the devices where they are now.
+
+    Raises:
+        BundleError: it was made by another network.
+    """
+    try:
+        net.load_state_dict(saved.parts["net"])
+    except (RuntimeError, KeyError) as error:
+        raise _not_resumable(path, error) from error
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in saved.parts.get("optimizer", {}).items():
+        number, _, key = name.partition(".")
+        states.setdefault(int(number), {})[key] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": states, "param_groups": groups})
+
+
+def _not_resumable(path: Path, error: Exception) -> BundleError:
     return BundleError(
         f"checkpoint '{path}' cannot be resumed from: {error}. Delete it to start again."
     )
-
-
-def flatten_states(states: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Name the tensors of an optimiser's state `number.name`."""
-    return {f"{n}.{name}": tensor for n, state in states.items() for name, tensor in state.items()}
-
-
-def unflatten_states(tensors: Tensors) -> dict[int, dict[str, Tensor]]:
-    """Undo `flatten_states`."""
-    states: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        number, _, key = name.partition(".")
-        states.setdefault(int(number), {})[key] = tensor
-    return states
 
 
 def _require_digest(sha256: str, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:

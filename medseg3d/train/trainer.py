@@ -21,11 +21,10 @@ from medseg3d.nets.bundle import Bundle, build_recipe_net, save_bundle
 from medseg3d.train.cases import Progress, open_store
 from medseg3d.train.checkpoint import (
     Checkpoint,
-    flatten_states,
     load_checkpoint,
-    not_resumable,
+    parts_of,
+    restore,
     save_checkpoint,
-    unflatten_states,
 )
 from medseg3d.train.folder import BEST, CHECKPOINT
 from medseg3d.train.log import RunLog
@@ -242,8 +241,7 @@ class Trainer:
         if not self.ranks.first:
             return
         parts = {
-            "net": self.bundle.net.state_dict(),
-            "optimizer": flatten_states(self.optimizer.optimizer.state_dict()["state"]),
+            **parts_of(self.bundle.net, self.optimizer.optimizer),
         }
         facts = {
             "step": self.step,
@@ -256,15 +254,8 @@ class Trainer:
         save_checkpoint(self.checkpoint, Checkpoint(parts, facts))
 
     def _restore(self, saved: Checkpoint) -> None:
-        parts, facts = saved.parts, saved.facts
-        try:
-            self.bundle.net.load_state_dict(parts["net"])
-        except (RuntimeError, KeyError) as error:
-            raise not_resumable(self.checkpoint, error) from error
-        optimizer = self.optimizer.optimizer
-        groups = optimizer.state_dict()["param_groups"]
-        states = unflatten_states(parts.get("optimizer", {}))
-        optimizer.load_state_dict({"state": states, "param_groups": groups})
+        facts = saved.facts
+        restore(saved, self.bundle.net, self.optimizer.optimizer, path=self.checkpoint)
         self.precision.load_state_dict(facts["scaler"])
         self.step, self.epochs_closed = facts["step"], facts["epochs_closed"]
         self.best, self.fruitless = facts["best"], facts["fruitless"]
