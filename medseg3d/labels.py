@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Final
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from medseg3d.arrays import ArrayIJK, LabelMapIJK, MaskIJK
@@ -22,6 +22,9 @@ INTEGER_TOLERANCE: Final = 1e-3
 
 PALETTE: Final = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#0072b2", "#f0e442")
 """Colours told apart by the colour-blind too (Okabe and Ito, 2008); repeats after seven."""
+
+IGNORED: Final = 255
+"""What a map of output channels holds where the reference is not annotated; no channel's index."""
 
 Value = Annotated[int, Field(ge=1, le=65535)]
 
@@ -58,6 +61,9 @@ class LabelScheme(BaseModel):
     """Value in the file -> its name; 0 is background and not listed."""
     regions: dict[str, tuple[Value, ...]] = {}
     """Region -> the values it is made of; regions may overlap."""
+    ignore: Value | None = None
+    """Value of references that means "not annotated": such voxels are neither trained on nor
+    scored, and no prediction holds it."""
     colors: dict[str, Color] = {}
     """Region -> colour as #rrggbb; others take the palette in order."""
     codes: dict[str, TermByName] = {}
@@ -68,6 +74,8 @@ class LabelScheme(BaseModel):
     def _complete(self) -> "LabelScheme":
         if len(set(self.values.values())) != len(self.values):
             raise ValueError(f"two values share a name: {self.values}")
+        if self.ignore in self.values:
+            raise ValueError(f"ignore is {self.ignore}, which values call an annotated one")
         for region, values in self.regions.items():
             if unknown := sorted(set(values) - set(self.values)):
                 raise ValueError(f"region '{region}' holds {unknown}, values are {[*self.values]}")
@@ -184,18 +192,23 @@ def count_values(label_map: LabelMapIJK) -> dict[int, int]:
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
 
 
-def require_values(label_map: LabelMapIJK, scheme: LabelScheme, *, source: str) -> None:
-    """Check that a label map holds only values of the scheme, or 0.
+def require_values(
+    label_map: LabelMapIJK, scheme: LabelScheme, *, source: str, reference: bool = False
+) -> None:
+    """Check that a label map holds only values of the scheme, or 0; a reference also `ignore`.
 
     Raises:
         LabelError: names each foreign value and its number of voxels.
     """
+    known = [*scheme.channel_values]
+    if reference and scheme.ignore is not None:
+        known.append(scheme.ignore)
     counts = count_values(label_map)
-    foreign = {v: count for v, count in counts.items() if v not in scheme.channel_values}
+    foreign = {value: count for value, count in counts.items() if value not in known}
     if foreign:
         said = ", ".join(f"{value} ({count} voxels)" for value, count in [*foreign.items()][:10])
         raise LabelError(
-            f"{source}: holds {said}; scheme '{scheme.name}' knows {[*scheme.channel_values]}. "
+            f"{source}: holds {said}; scheme '{scheme.name}' knows {known}. "
             "Choose the scheme the file was made with, or relabel the file."
         )
 
@@ -209,18 +222,40 @@ def region_masks(label_map: LabelMapIJK, scheme: LabelScheme) -> Iterator[tuple[
         yield region, mask
 
 
-def values_to_channels(label_map: LabelMapIJK, scheme: LabelScheme) -> LabelMapIJK:
-    """Replace each value by its output channel's index; the values must be the scheme's."""
+def values_to_channels(label_map: LabelMapIJK, scheme: LabelScheme) -> UInt8[np.ndarray, "I J K"]:
+    """Replace each value by its output channel's index, and `ignore` by `IGNORED`.
+
+    The values must be the scheme's.
+
+    Raises:
+        ConfigError: there are more values than indices below `IGNORED`.
+    """
     channels = len(scheme.channel_values)
-    table = np.zeros(max(scheme.channel_values) + 1, dtype=np.min_scalar_type(channels))
+    if channels > IGNORED:
+        raise ConfigError(
+            f"scheme '{scheme.name}' has {channels - 1} values; training takes {IGNORED - 1} at "
+            "most. Join values, or train a network for each part of them."
+        )
+    table = np.full(max(*scheme.channel_values, scheme.ignore or 0) + 1, IGNORED, np.uint8)
     table[list(scheme.channel_values)] = np.arange(channels)
     return table[label_map]
 
 
 def channels_to_values(channel_map: LabelMapIJK, scheme: LabelScheme) -> LabelMapIJK:
     """Replace each output channel's index by its value; undoes `values_to_channels`."""
-    dtype = np.min_scalar_type(max(scheme.channel_values))
-    return np.array(scheme.channel_values, dtype=dtype)[channel_map]
+    values = scheme.channel_values
+    if scheme.ignore is not None:
+        values += (scheme.ignore,) * (IGNORED + 1 - len(values))
+    return np.array(values, dtype=np.min_scalar_type(max(values)))[channel_map]
+
+
+def drop_ignored(
+    reference: LabelMapIJK, predicted: LabelMapIJK, scheme: LabelScheme
+) -> tuple[LabelMapIJK, LabelMapIJK]:
+    """Make background in both of what the reference tells to ignore; else give both as they are."""
+    if scheme.ignore is None or not (ignored := reference == scheme.ignore).any():
+        return reference, predicted
+    return np.where(ignored, 0, reference), np.where(ignored, 0, predicted)
 
 
 def regions_to_values(masks_RIJK: Bool[np.ndarray, "R I J K"], scheme: LabelScheme) -> LabelMapIJK:

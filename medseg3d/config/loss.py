@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, model_validator
 
 from medseg3d.config.section import Section
 
@@ -24,5 +24,12 @@ class LossConfig(Section):
     """Weight of false positives in `tversky`; 0.5 and 0.5 is Dice."""
     tversky_false_negatives: float = Field(default=0.7, ge=0, le=1)
     """Weight of false negatives in `tversky`."""
-    focal_gamma: PositiveFloat = 2.0
+    focal_gamma: float = Field(default=2.0, ge=1)
     """How much `focal` turns away from voxels that are right already."""
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> "LossConfig":
+        terms = {self.region_term: self.region_weight, self.voxel_term: self.voxel_weight}
+        if not any(weight for term, weight in terms.items() if term != "none"):
+            raise ValueError("nothing is minimised: region_term or voxel_term needs a weight")
+        return self

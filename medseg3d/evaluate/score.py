@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -19,7 +19,14 @@ from medseg3d.evaluate.schemes import Scheme, find_scheme, scheme_of_values
 from medseg3d.evaluate.surface import average_symmetric_surface_distance_mm, surface_scores
 from medseg3d.geometry.crop import nonzero_box
 from medseg3d.io.files import read_volume
-from medseg3d.labels import LabelScheme, as_label_map, count_values, region_masks, require_values
+from medseg3d.labels import (
+    LabelScheme,
+    as_label_map,
+    count_values,
+    drop_ignored,
+    region_masks,
+    require_values,
+)
 from medseg3d.volume import Grid, Volume, require_one_grid
 
 MOST_VALUES: Final = 256
@@ -34,6 +41,7 @@ class LabelPair:
     predicted: LabelMapIJK
     start_IJK: TripleInt
     grid: Grid
+    num_ignored: int = 0
 
     @property
     def spacing_mm(self) -> tuple[float, ...]:
@@ -51,6 +59,12 @@ class LabelPair:
     def num_axes(self) -> int:
         """2 for a 2D image (K = 1)."""
         return 2 if self.grid.shape_IJK[2] == 1 else 3
+
+    def annotated(self, scheme: LabelScheme) -> "LabelPair":
+        """Leave out what the scheme tells to ignore in the reference: it is in no mask."""
+        reference, predicted = drop_ignored(self.reference, self.predicted, scheme)
+        num_ignored = int(np.count_nonzero(self.reference != reference))
+        return replace(self, reference=reference, predicted=predicted, num_ignored=num_ignored)
 
     def masks(self, scheme: LabelScheme) -> Iterator[tuple[str, Mask, Mask]]:
         """Give each region's name with its masks in the reference and the prediction."""
@@ -84,8 +98,9 @@ def score_case(
         found = scheme_of_values({*values_of(pair.reference), *values_of(pair.predicted)})
     else:
         found = find_scheme(scheme)
-        require_values(pair.reference, found, source="reference")
+        require_values(pair.reference, found, source="reference", reference=True)
         require_values(pair.predicted, found, source="predicted")
+        pair = pair.annotated(found)
     return score_pair(pair, found)
 
 
@@ -123,11 +138,8 @@ def pair_labels(predicted: Side, reference: Side) -> LabelPair:
                 "or write the decided labels instead of probabilities."
             )
     box = nonzero_box(side.array_CIJK[0] for side in sides.values())
-    cut = {
-        source: as_label_map(side.array_CIJK[0][box.slices], source=source)
-        for source, side in sides.items()
-    }
-    return LabelPair(**cut, start_IJK=box.start, grid=sides["reference"].grid)
+    cut = {s: as_label_map(v.array_CIJK[0][box.slices], source=s) for s, v in sides.items()}
+    return LabelPair(cut["reference"], cut["predicted"], box.start, sides["reference"].grid)
 
 
 def score_pair(pair: LabelPair, scheme: Scheme) -> CaseScore:
@@ -188,7 +200,8 @@ def values_of(label_map: LabelMapIJK) -> set[int]:
 def _score_region(
     inside: Mask, claimed: Mask, pair: LabelPair, protocol: Protocol, lesions: LesionScores | None
 ) -> RegionScore:
-    overlap = count_overlap(inside, claimed, num_voxels=math.prod(pair.grid.shape_IJK))
+    num_voxels = math.prod(pair.grid.shape_IJK) - pair.num_ignored
+    overlap = count_overlap(inside, claimed, num_voxels=num_voxels)
     numbers = {
         **_compare(inside, claimed, overlap, pair, protocol),
         "sensitivity": overlap.sensitivity,

@@ -108,7 +108,7 @@ def read_label_map(path: str | Path, scheme: LabelScheme | None = None) -> Volum
     volume = read_volume(path)
     label_map_IJK = as_label_map(volume.array_CIJK[0], source=f"'{path}'")
     if scheme is not None:
-        require_values(label_map_IJK, scheme, source=f"'{path}'")
+        require_values(label_map_IJK, scheme, source=f"'{path}'", reference=True)
     return Volume(label_map_IJK[np.newaxis], volume.affine)
 
 

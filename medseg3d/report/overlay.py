@@ -121,7 +121,7 @@ def _build_scene(
     turned = {name: reorient_volume(volume, ORIENTATION) for name, volume in volumes.items()}
     maps = {side: as_label_map(turned[side].array_CIJK[0], source=side) for side in label_maps}
     for side, label_map in maps.items():
-        require_values(label_map, labels, source=side)
+        require_values(label_map, labels, source=side, reference=side == "reference")
     labelled = np.any([label_map > 0 for label_map in maps.values()], axis=0)
     differs = np.ptp([*maps.values()], axis=0) > 0
     grey = turned["image"].array_CIJK[0] if image else np.zeros(labelled.shape)

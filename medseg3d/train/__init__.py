@@ -3,4 +3,3 @@
 from medseg3d.extras import import_extra
 
 import_extra("lightning_fabric", extra="train")
-import_extra("monai", extra="train")

@@ -114,7 +114,7 @@ def _finish(trainer: Trainer, split: Split, folder: Path, report: Progress) -> T
     if trainer.config.ship == "best":
         write_atomically(model, (folder / BEST).read_bytes())
     else:
-        save_bundle(trainer.bundle, model)
+        save_bundle(trainer.shipped, model)
     scores = _score_held_out(load_bundle(model), split, folder, report)
     trainer.log_dice("end", {r: measures["dice"].mean for r, measures in scores.summary().items()})
     return TrainedRun(model, scores)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from resource import RUSAGE_SELF, getrusage
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,13 @@ class Tally:
     seconds: float = 0.0
     waited: float = 0.0
     """Seconds, of these, without a batch."""
+    gradient_norms: dict[str, float] = field(default_factory=dict)
+    """Of each stage, once the epoch is full."""
     _fresh: list[Tensor] = field(default_factory=list)
+
+    def state(self) -> list[Any]:
+        """Give what a resumed epoch begins with, as arguments."""
+        return [self.losses, self.seconds, self.waited, self.gradient_norms]
 
     def add(self, loss: Tensor) -> None:
         """Add a step's loss; nothing waits for the device."""

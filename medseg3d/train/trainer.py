@@ -1,6 +1,7 @@
 """One network in training, from step to step."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Final, Literal
@@ -8,16 +9,14 @@ from typing import Final, Literal
 import numpy as np
 import torch
 from lightning_fabric.plugins.precision import Precision
-from torch import Tensor, nn
+from torch import Tensor
 
-from medseg3d import __version__
-from medseg3d.config.recipe import build_recipe
 from medseg3d.config.run import RunConfig
 from medseg3d.data.loader import build_loader
 from medseg3d.data.splits import Split
 from medseg3d.data.store import StoredCases
 from medseg3d.io.events import Event
-from medseg3d.nets.bundle import Bundle, build_recipe_net, save_bundle
+from medseg3d.nets.bundle import Bundle, save_bundle
 from medseg3d.train.cases import Progress, open_store
 from medseg3d.train.checkpoint import (
     Checkpoint,
@@ -26,9 +25,12 @@ from medseg3d.train.checkpoint import (
     restore,
     save_checkpoint,
 )
+from medseg3d.train.ema import Ema
 from medseg3d.train.folder import BEST, CHECKPOINT
+from medseg3d.train.gradients import GradientWatch
 from medseg3d.train.log import RunLog
-from medseg3d.train.losses import SegmentationLoss
+from medseg3d.train.losses import build_loss
+from medseg3d.train.network import begin_network
 from medseg3d.train.optim import build_optimizer, learning_rate_at
 from medseg3d.train.ranks import Ranks, join_ranks
 from medseg3d.train.signals import Stopped, StopRequest
@@ -60,23 +62,31 @@ class Trainer:
         store = open_store(config, folder)
         self.training = StoredCases(store, [case.id for case in split.training])
         self.validation = StoredCases(store, [case.id for case in split.validation])
-        torch.manual_seed(config.train.seed)
-        recipe = build_recipe(config)
-        net = self.ranks.with_synchronous_norms(build_recipe_net(recipe))
-        self.bundle = Bundle(net, recipe, __version__)
         self.fabric = self.ranks.fabric
-        self.net, self.optimizer = self.fabric.setup(net, build_optimizer(net, config.train))
-        self.loss = SegmentationLoss()
+        resumed = (folder / CHECKPOINT).exists()
+        self.bundle = begin_network(config, self.ranks, resumed=resumed)
+        optimizer = build_optimizer(self.bundle.net, config.train)
+        self.net, self.optimizer = self.fabric.setup(self.bundle.net, optimizer)
+        decay = config.train.ema_decay
+        self.ema = None if decay is None else Ema(self.bundle.net, decay=decay)
+        self.gradients = GradientWatch(self.bundle.net)
+        loss = build_loss(config.train.loss, config.data.labels, outputs=config.outputs)
+        self.loss = loss.to(self.fabric.device)
         self.step = 0
         self.epochs_closed = 0
         self.best: float | None = None
         self.fruitless = 0
         self.tally = Tally()
         self.log = RunLog(folder, config.train, watch=watch) if self.ranks.first else None
-        if self.checkpoint.exists():  # after the setup, so that all of it goes to the device
+        if resumed:  # after the setup, so that all of it goes to the device
             self._restore(load_checkpoint(self.checkpoint))
         if self.log:
             self.log.rewind(self.epochs_closed)
+
+    @property
+    def shipped(self) -> Bundle:
+        """The network that is validated and shipped: the mean of the weights, where one is kept."""
+        return self.bundle if self.ema is None else replace(self.bundle, net=self.ema.net)
 
     @property
     def checkpoint(self) -> Path:
@@ -134,9 +144,10 @@ class Trainer:
                 self.fabric.backward(loss / config.accumulate)
             losses.append(loss.detach())
         self.precision.unscale_gradients(self.optimizer.optimizer)
-        if config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.bundle.net.parameters(), config.clip_norm)
+        self.gradients.clip(config.clip_norm)
         self.optimizer.step()
+        if self.ema:
+            self.ema.update(self.bundle.net)
         self.step += 1
         self.tally.add(torch.stack(losses).mean())
         self.tally.seconds += perf_counter() - begun
@@ -146,7 +157,7 @@ class Trainer:
 
         Gives the mean over regions, or None where a signal came before all cases were seen.
         """
-        means = validate_cases(self.bundle, self.validation, ranks=self.ranks, stop=stop)
+        means = validate_cases(self.shipped, self.validation, ranks=self.ranks, stop=stop)
         return None if means is None else self.log_dice("validation", means)
 
     def log_dice(self, event: Literal["validation", "end"], means: dict[str, float]) -> float:
@@ -189,6 +200,8 @@ class Trainer:
         first.
         """
         self.tally.settle(self.ranks, step=self.step)
+        if not self.tally.gradient_norms:
+            self.tally.gradient_norms = self.gradients.end_epoch()
         self._write(self._epoch_event())
         last = self.step == self.last_step
         if last or self.epoch % self.config.validate_every == 0:
@@ -210,6 +223,7 @@ class Trainer:
             step=self.step,
             loss=float(np.mean(self.tally.losses)),
             learning_rate=learning_rate_at(self.step - 1, self.config),
+            gradient_norms=self.tally.gradient_norms,
             seconds=round(seconds, 3),
             patches_per_second=round(patches / seconds, 3),
             waiting_share=round(self.tally.waited / seconds, 4),
@@ -221,7 +235,7 @@ class Trainer:
         if self.best is None or mean > self.best:
             self.best, self.fruitless = mean, 0
             if self.ranks.first:
-                save_bundle(self.bundle, self.folder / BEST)
+                save_bundle(self.shipped, self.folder / BEST)
         else:
             self.fruitless += 1
 
@@ -242,13 +256,15 @@ class Trainer:
             return
         parts = {
             **parts_of(self.bundle.net, self.optimizer.optimizer),
+            "gradients": self.gradients.state(),
+            "ema": self.ema.state() if self.ema else {},
         }
         facts = {
             "step": self.step,
             "epochs_closed": self.epochs_closed,
             "best": self.best,
             "fruitless": self.fruitless,
-            "tally": [self.tally.losses, self.tally.seconds, self.tally.waited],
+            "tally": self.tally.state(),
             "scaler": self.precision.state_dict(),
         }
         save_checkpoint(self.checkpoint, Checkpoint(parts, facts))
@@ -256,6 +272,9 @@ class Trainer:
     def _restore(self, saved: Checkpoint) -> None:
         facts = saved.facts
         restore(saved, self.bundle.net, self.optimizer.optimizer, path=self.checkpoint)
+        self.gradients.load(saved.parts["gradients"])
+        if self.ema:
+            self.ema.load(saved.parts["ema"])
         self.precision.load_state_dict(facts["scaler"])
         self.step, self.epochs_closed = facts["step"], facts["epochs_closed"]
         self.best, self.fruitless = facts["best"], facts["fruitless"]

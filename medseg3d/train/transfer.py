@@ -127,7 +127,7 @@ def freeze(net: nn.Module, parts: Sequence[str]) -> None:
             )
         frozen = net.get_submodule(part).requires_grad_(False)
         for norm in frozen.modules():
-            if isinstance(norm, BATCH_NORMS):
+            if isinstance(norm, (*BATCH_NORMS, nn.SyncBatchNorm)):
                 norm.eval()
                 norm.train = MethodType(_stay, norm)  # type: ignore[method-assign]
     if not any(parameter.requires_grad for parameter in net.parameters()):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from medseg3d.config.train import TrainConfig
+from medseg3d.errors import ConfigError
 from medseg3d.train.optim import build_optimizer, learning_rate_at
 
 SHORT = {"epochs": 10, "steps_per_epoch": 10, "learning_rate": 0.2}
@@ -41,3 +42,46 @@ def test_the_optimizer_is_the_one_asked_for(name: str, kind: type) -> None:
     assert type(optimizer) is kind
     assert optimizer.defaults["weight_decay"] == 0.3
     assert name == "adamw" or (optimizer.defaults["nesterov"] and optimizer.defaults["momentum"])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "schedule", "half_way"),
+    [
+        ("adamw", "auto", 0.1),
+        ("adamw", "poly", 0.2 * 0.5**0.9),
+        ("adamw", "constant", 0.2),
+        ("sgd", "auto", 0.2 * 0.5**0.9),
+        ("sgd", "cosine", 0.1),
+        ("sgd", "constant", 0.2),
+    ],
+)
+def test_the_schedule_is_the_optimizers_own_or_the_one_asked_for(
+    optimizer: str, schedule: str, half_way: float
+) -> None:
+    config = TrainConfig(**SHORT, optimizer=optimizer, schedule=schedule)
+
+    assert learning_rate_at(0, config) == 0.2
+    assert learning_rate_at(50, config) == pytest.approx(half_way)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_frozen_weights_stay_bit_by_bit_also_under_decay(name: str, precision: str) -> None:
+    config = TrainConfig(optimizer=name, weight_decay=0.3, precision=precision)
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+    net[0].requires_grad_(False)
+    before = [parameter.clone() for parameter in net.parameters()]
+
+    optimizer = build_optimizer(net, config)
+    net(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+
+    same = [torch.equal(*pair) for pair in zip(before, net.parameters(), strict=True)]
+    assert same == [True, True, False, False]
+
+
+def test_a_network_that_is_frozen_as_a_whole_is_refused() -> None:
+    net = torch.nn.Linear(2, 2).requires_grad_(False)
+
+    with pytest.raises(ConfigError, match=r"train\.frozen is \['weight'\], which leaves nothing"):
+        build_optimizer(net, TrainConfig(frozen=("weight",)))

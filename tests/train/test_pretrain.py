@@ -1,6 +1,5 @@
 """Pretraining: it learns from images alone, resumes to the same bits, and fits every network."""
 
-import logging
 import math
 import shutil
 from pathlib import Path
@@ -23,7 +22,7 @@ from medseg3d.nets.bundle import build_recipe_net
 from medseg3d.nets.presets import NETS
 from medseg3d.train.encoder import load_encoder
 from medseg3d.train.objectives import build_objective, draw_mask, nt_xent
-from medseg3d.train.pretrain import Pretrainer, ViewStream, as_training, draw_starts, pretrain_run
+from medseg3d.train.pretrain import ViewStream, as_training, draw_starts, pretrain_run
 from medseg3d.train.transfer import start_from
 
 METHODS = ["masked", "simclr"]
