@@ -10,9 +10,11 @@ from pydantic import ValidationError
 
 from medseg3d.errors import ConfigError, LabelError
 from medseg3d.labels import (
+    IGNORED,
     LabelScheme,
     as_label_map,
     channels_to_values,
+    drop_ignored,
     region_masks,
     regions_to_values,
     require_values,
@@ -142,6 +144,41 @@ def test_channels_count_from_background_in_ascending_order():
     assert channels.dtype == np.uint8
 
 
+@pytest.mark.parametrize("ignore", [3, 9, 60000])
+def test_what_is_to_be_ignored_has_no_channel_and_comes_back(ignore):
+    scheme = BRATS.model_copy(update={"ignore": ignore})
+    label_map = block(0, 1, ignore, 4, dtype="u2")
+
+    channels = values_to_channels(label_map, scheme)
+
+    np.testing.assert_array_equal(channels, block(0, 1, IGNORED, 3))
+    assert channels.dtype == np.uint8
+    np.testing.assert_array_equal(channels_to_values(channels, scheme), label_map)
+    assert ignore not in channels_to_values(block(0, 1, 2, 3), scheme)
+    assert scheme.channel_values == BRATS.channel_values
+
+
+def test_more_values_than_indices_below_the_ignored_one_are_not_trained_on():
+    most = LabelScheme(values={value: str(value) for value in range(1, 255)})
+    np.testing.assert_array_equal(values_to_channels(block(254), most), block(254))
+    more = LabelScheme(name="atlas", values={value: str(value) for value in range(1, 256)})
+    with pytest.raises(ConfigError, match="scheme 'atlas' has 255 values; training takes 254 at"):
+        values_to_channels(block(1), more)
+
+
+def test_what_is_to_be_ignored_is_background_on_both_sides():
+    scheme = BRATS.model_copy(update={"ignore": 9})
+    reference, predicted = block(0, 9, 9, 4, dtype="u1"), block(1, 1, 0, 2, dtype="u1")
+
+    dropped = drop_ignored(reference, predicted, scheme)
+
+    np.testing.assert_array_equal(dropped[0], block(0, 0, 0, 4))
+    np.testing.assert_array_equal(dropped[1], block(1, 0, 0, 2))
+    assert [side.dtype for side in dropped] == [np.uint8, np.uint8]
+    assert drop_ignored(predicted, reference, scheme) == (predicted, reference)
+    assert drop_ignored(reference, predicted, BRATS) == (reference, predicted)
+
+
 def test_large_values_come_back_from_channels():
     scheme = LabelScheme(values={7: "a", 300: "b", 65535: "c"})
     label_map = block(0, 7, 300, 65535, dtype="u2")
@@ -221,9 +258,20 @@ def test_foreign_values_are_named_and_counted():
     )
 
 
+def test_only_references_hold_what_is_to_be_ignored():
+    scheme = BRATS.model_copy(update={"ignore": 9})
+    require_values(block(0, 9, 4), scheme, source="reference", reference=True)
+    with pytest.raises(LabelError, match=r"predicted: holds 9 \(1 voxels\); .* \[0, 1, 2, 4\]"):
+        require_values(block(0, 9, 4), scheme, source="predicted")
+    with pytest.raises(LabelError, match=r"holds 3 \(1 voxels\); .* knows \[0, 1, 2, 4, 9\]"):
+        require_values(block(3, 9), scheme, source="reference", reference=True)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
+        ({"values": {1: "a"}, "ignore": 1}, "ignore is 1, which values call an annotated one"),
+        ({"values": {1: "a"}, "ignore": 0}, "greater than or equal to 1"),
         ({"values": {}}, "at least 1 item"),
         ({"values": {0: "background"}}, "greater than or equal to 1"),
         ({"values": {70000: "far"}}, "less than or equal to 65535"),

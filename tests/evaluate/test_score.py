@@ -16,7 +16,7 @@ from medseg3d.evaluate.folder import score_cases
 from medseg3d.evaluate.pairs import Pair, find_pairs
 from medseg3d.evaluate.protocols import PROTOCOLS, Protocol
 from medseg3d.evaluate.results import Scores, read_scores
-from medseg3d.evaluate.schemes import Scheme
+from medseg3d.evaluate.schemes import SCHEMES, Scheme
 from medseg3d.evaluate.score import score_case
 from medseg3d.evaluate.surface import hausdorff_mm, normalized_surface_dice
 from medseg3d.evaluate.tables import write_scores
@@ -242,6 +242,42 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 @pytest.fixture
 def scores(folders: tuple[Path, Path]) -> Scores:
     return score_cases(*folders, scheme="brats2023")
+
+
+class TestIgnoredVoxels:
+    """What a reference tells to ignore is in no mask, and no true negative either."""
+
+    HIDDEN = np.s_[:8, :, :]
+
+    @pytest.fixture
+    def scheme(self) -> Scheme:
+        return SCHEMES["brats2023"].model_copy(update={"ignore": 7})
+
+    @pytest.fixture
+    def reference(self) -> Volume:
+        reference = tumour()
+        reference.array_CIJK[(0, *self.HIDDEN)] = 7
+        return reference
+
+    def test_scores_are_those_of_both_sides_without_them(self, scheme: Scheme, reference: Volume):
+        reference_without, predicted_without = tumour(), tumour(shift=2)
+        for side in (reference_without, predicted_without):
+            side.array_CIJK[(0, *self.HIDDEN)] = 0
+        expected = score_case(predicted_without, reference_without, scheme="brats2023").to_dict()
+
+        found = score_case(tumour(shift=2), reference, scheme=scheme).to_dict()
+
+        for region, numbers in found["regions"].items():
+            counted = sum(numbers[f"{kind}_voxels"] for kind in ("tp", "fp", "fn"))
+            tn = 8 * 14 * 8 - counted
+            specificity = tn / (tn + numbers["fp_voxels"])
+            assert numbers.pop("specificity") == pytest.approx(specificity)
+            assert expected["regions"][region].pop("specificity") > specificity
+        assert found == expected
+
+    def test_predictions_do_not_hold_the_value(self, scheme: Scheme, reference: Volume):
+        with pytest.raises(LabelError, match=r"predicted: holds 7 \("):
+            score_case(reference, reference, scheme=scheme)
 
 
 class TestFolder:

@@ -95,14 +95,15 @@ class TestRoundTrip:
         save_bundle(Bundle(bundle.net, recipe, "0.0.test"), path)
         assert load_bundle(path).recipe.labels == labels
 
-    def test_one_from_before_there_were_codes_is_read(self, path: Path):
+    @pytest.mark.parametrize(("knob", "default"), [("codes", {}), ("ignore", None)])
+    def test_one_from_before_a_knob_of_labels_is_read(self, path: Path, knob: str, default: Any):
         weights, metadata = load_file(path), read_metadata(path)
         content = json.loads(metadata[KEY])
-        del content["recipe"]["labels"]["codes"]
+        del content["recipe"]["labels"][knob]
         content.pop("sha256")
         content["sha256"] = digest_of(content, weights)
         save_file(weights, path, metadata={KEY: json.dumps(content)})
-        assert load_bundle(path).recipe.labels.codes == {}
+        assert getattr(load_bundle(path).recipe.labels, knob) == default
 
     def test_the_same_bundle_gives_the_same_bytes(self, bundle: Bundle, path: Path, tmp_path: Path):
         for again in (bundle, load_bundle(path)):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -135,6 +136,10 @@ def test_a_sure_and_right_answer_costs_nothing(channels: torch.Tensor) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("per_batch", [True, False])
 class TestAgainstMonai:
+    @pytest.fixture(scope="class")
+    def monai(self) -> ModuleType:
+        return pytest.importorskip("monai.losses")  # takes seconds
+
     def assert_same(
         self, own: torch.nn.Module, other: torch.nn.Module, *, logits: torch.Tensor, truth: object
     ) -> None:
@@ -144,11 +149,9 @@ class TestAgainstMonai:
         assert difference.abs().max() < 1e-6
 
     def test_dice_and_cross_entropy_of_values(
-        self, logits: torch.Tensor, channels: torch.Tensor, per_batch: bool
+        self, monai: ModuleType, logits: torch.Tensor, channels: torch.Tensor, per_batch: bool
     ) -> None:
-        from monai.losses import DiceCELoss
-
-        other = DiceCELoss(
+        other = monai.DiceCELoss(
             softmax=True,
             to_onehot_y=True,
             include_background=False,
@@ -160,13 +163,11 @@ class TestAgainstMonai:
         self.assert_same(own, other, logits=logits, truth=(channels, channels[:, None].float()))
 
     def test_dice_and_focal_of_values(
-        self, logits: torch.Tensor, channels: torch.Tensor, per_batch: bool
+        self, monai: ModuleType, logits: torch.Tensor, channels: torch.Tensor, per_batch: bool
     ) -> None:
-        from monai.losses import DiceLoss, FocalLoss
-
         kind = {"to_onehot_y": True}
-        dice = DiceLoss(softmax=True, include_background=False, batch=per_batch, **kind)
-        focal = FocalLoss(use_softmax=True, gamma=2.0, **kind)
+        dice = monai.DiceLoss(softmax=True, include_background=False, batch=per_batch, **kind)
+        focal = monai.FocalLoss(use_softmax=True, gamma=2.0, **kind)
         own = build(per_batch=per_batch, voxel_term="focal")
 
         def other(given: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -175,23 +176,21 @@ class TestAgainstMonai:
         self.assert_same(own, other, logits=logits, truth=(channels, channels[:, None].float()))
 
     def test_dice_and_focal_of_regions(
-        self, logits: torch.Tensor, channels: torch.Tensor, per_batch: bool
+        self, monai: ModuleType, logits: torch.Tensor, channels: torch.Tensor, per_batch: bool
     ) -> None:
-        from monai.losses import DiceFocalLoss
-
         own = build(BRATS, "regions", per_batch=per_batch, voxel_term="focal")
-        other = DiceFocalLoss(sigmoid=True, batch=per_batch, gamma=2.0)
+        other = monai.DiceFocalLoss(sigmoid=True, batch=per_batch, gamma=2.0)
         self.assert_same(own, other, logits=logits, truth=(channels, masks_of(channels)))
 
-    def test_tversky(self, logits: torch.Tensor, channels: torch.Tensor, per_batch: bool) -> None:
-        from monai.losses import TverskyLoss
-
+    def test_tversky(
+        self, monai: ModuleType, logits: torch.Tensor, channels: torch.Tensor, per_batch: bool
+    ) -> None:
         knobs = {"region_term": "tversky", "voxel_term": "none", "per_batch": per_batch}
         kind = {"alpha": 0.3, "beta": 0.7, "batch": per_batch, "smooth_nr": 5e-6, "smooth_dr": 5e-6}
-        values = TverskyLoss(softmax=True, to_onehot_y=True, include_background=False, **kind)
+        values = monai.TverskyLoss(softmax=True, to_onehot_y=True, include_background=False, **kind)
         truth = channels, channels[:, None].float()
         self.assert_same(build(**knobs), values, logits=logits, truth=truth)
-        regions = TverskyLoss(sigmoid=True, **kind)
+        regions = monai.TverskyLoss(sigmoid=True, **kind)
         own = build(BRATS, "regions", **knobs)
         self.assert_same(own, regions, logits=logits, truth=(channels, masks_of(channels)))
 
@@ -266,8 +265,8 @@ def test_half_precision_neither_overflows_nor_rounds_sums() -> None:
     far = logits.clone()
     far[:, 0] += 60_000  # cross-entropy of 16 bits would be infinite, its sum as well
 
-    for given in (logits, far):
-        loss = build()(given, channels)
+    for each in (logits, far):
+        loss = build()(each, channels)
         assert loss.dtype == torch.float32
         assert loss.isfinite()
     assert float(build()(logits, channels)) == pytest.approx(by_hand(logits, channels), rel=1e-5)
@@ -284,9 +283,7 @@ def test_memory_order_of_logits_does_not_matter(
 
 def test_a_loss_without_terms_is_refused() -> None:
     for knobs in ({"region_term": "none", "voxel_term": "none"}, {"voxel_weight": 0}):
-        with pytest.raises(
-            ValidationError, match="nothing is minimised: region_term or voxel_term"
-        ):
+        with pytest.raises(ValidationError, match="nothing is minimised: region_term or"):
             LossConfig(**{"region_term": "none", **knobs})
 
 
