@@ -60,7 +60,7 @@ class DataConfig(Section):
     """Pattern of the reference label maps."""
     labels: LabelsByName
     """Values, names and regions of the label maps, or the name of a ready-made scheme: `btcv`."""
-    store: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
-    """Folder of preprocessed cases that runs share; null is each run's own `store/`."""
     split: SplitConfig = SplitConfig()
     """Training and validation cases."""
+    store: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    """Where preprocessed cases are kept; null takes the run's folder. Runs may share one."""

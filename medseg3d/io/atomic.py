@@ -3,16 +3,18 @@
 import os
 import re
 import secrets
+import shutil
 import tempfile
-from collections.abc import Container, Iterable
-from contextlib import suppress
+import time
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from medseg3d.errors import ConfigError
 
 UNFINISHED: Final = re.compile(r"\.(?P<target>.+)\.[0-9a-f]{8}\.part")
-"""Names of temporary files."""
+"""Names of temporary files and folders."""
 
 
 def prepare_folder(folder: Path, *, keep: Iterable[Path] = ()) -> None:
@@ -41,6 +43,17 @@ def prepare_folder(folder: Path, *, keep: Iterable[Path] = ()) -> None:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that no reader, crash or full disk ever leaves half of it.
 
+    Raises:
+        ConfigError: as `open_atomically`.
+    """
+    with open_atomically(path) as stream:
+        stream.write(data)
+
+
+@contextmanager
+def open_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Give a stream to write a file to, which is there when all of it is written.
+
     The bytes go to a hidden temporary file beside the target, are flushed to the disk, and take
     the target's name in one step.
 
@@ -48,16 +61,58 @@ def write_atomically(path: Path, data: bytes) -> None:
         ConfigError: the folder does not exist, is not writable, or the disk is full; nothing is
             left behind.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
+    with _or_nothing(path) as temporary:
         with temporary.open("xb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+
+
+@contextmanager
+def fill_folder(path: Path) -> Iterator[Path]:
+    """Give a hidden folder to write files to, which takes its name when all are written.
+
+    Of several who fill one folder at the same time, the first gives it, and the others' work is
+    removed.
+
+    Raises:
+        ConfigError: as `open_atomically`.
+    """
+    with _or_nothing(path) as temporary:
+        temporary.mkdir()
+        yield temporary
+        try:
+            temporary.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+            _remove(temporary)
+
+
+def remove_unfinished(
+    folder: Path, *, names: Container[str] | None = None, older_than_s: float = 0.0
+) -> None:
+    """Remove what writes that were killed have left in a folder, or of files with these names.
+
+    Where others may be writing, `older_than_s` spares what is being written.
+    """
+    for path in folder.glob(".*.part"):
+        unfinished = UNFINISHED.fullmatch(path.name)
+        if unfinished and (names is None or unfinished["target"] in names):
+            with suppress(FileNotFoundError):  # others may remove it too
+                if time.time() - path.stat().st_mtime >= older_than_s:
+                    _remove(path)
+
+
+@contextmanager
+def _or_nothing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside a path, of which nothing is left when writing fails."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield temporary
     except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
+        _remove(temporary)
         if not isinstance(error, OSError):
             raise
         raise ConfigError(
@@ -66,9 +121,9 @@ def write_atomically(path: Path, data: bytes) -> None:
         ) from error
 
 
-def remove_unfinished(folder: Path, *, names: Container[str] | None = None) -> None:
-    """Remove what writes that were killed have left in a folder, or of files with these names."""
-    for path in folder.glob(".*.part"):
-        unfinished = UNFINISHED.fullmatch(path.name)
-        if unfinished and (names is None or unfinished["target"] in names):
-            path.unlink(missing_ok=True)
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()

@@ -6,16 +6,15 @@ ends, and which no process waits for when it ends.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import takewhile
 from threading import Thread
 from time import perf_counter
 from typing import Any, Final, Generic, TypeVar
 
+from medseg3d.data.case_log import named_in_log
 from medseg3d.data.cases import Case
 
 log = logging.getLogger(__name__)
@@ -31,9 +30,6 @@ WAITING: Final = 2
 
 GRACE_S: Final = 10.0
 """How long threads that are at work are waited for by a process that is stopped."""
-
-CASE: Final = ContextVar[str]("CASE")
-"""Of the case that a thread is at work on, the name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +54,7 @@ class Attempt(Generic[T]):
             return Attempt(self.case, None, self.reason, self.seconds)
         start, result, reason = perf_counter(), None, None
         try:
-            with _named(self.case):
+            with named_in_log(self.case):
                 result = work(self.case, self.result)
         except catch as error:
             log.debug("case '%s', %s", self.case.id, stage, exc_info=True)
@@ -137,22 +133,3 @@ def in_thread(work: Callable[[], T]) -> Future[T]:
 
     Thread(target=run, daemon=True).start()
     return future
-
-
-@contextmanager
-def _named(case: Case) -> Iterator[None]:
-    """Let what the package logs in this thread begin with a case's name."""
-    for name in [*logging.root.manager.loggerDict]:
-        if name.startswith("medseg3d."):
-            logging.getLogger(name).addFilter(_put_name)  # once, however often it is called
-    before = CASE.set(case.id)
-    try:
-        yield
-    finally:
-        CASE.reset(before)
-
-
-def _put_name(record: logging.LogRecord) -> bool:
-    if name := CASE.get(None):
-        record.msg, record.args = f"case '{name}': {record.getMessage()}", ()
-    return True

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from medseg3d.config.run import RunConfig
 from medseg3d.data.cases import Case, find_cases, read_cases, write_cases
 from medseg3d.data.splits import Split, split_cases
-from medseg3d.data.store import Store
+from medseg3d.data.store import Store, StoredCases, read_keys, require_labels, write_keys
 from medseg3d.errors import ConfigError
 from medseg3d.preprocess.dataset import changed_cases, preprocess_cases
 from medseg3d.train.folder import CHECKPOINT
+
+STORED: Final = "stored.json"
+"""File of a run that says which of a store's cases are its own: case -> key."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, the number done, and the number in all."""
@@ -26,29 +30,39 @@ def prepare_cases(config: RunConfig, folder: Path, report: Progress) -> Split:
         raise ConfigError("data.reference: training needs the pattern of the reference label maps")
     cases = find_cases(config.data)
     split = split_cases(cases, config.data.split, folder=config.data.folder)
-    store = open_store(config, folder)
+    store = _open_store(config, folder)
     if (folder / CHECKPOINT).exists():
         _require_same_cases(split.training, folder / "training.csv")
         _require_same_cases(split.validation, folder / "validation.csv")
-        if changed := changed_cases(cases, store, config.preprocess, config.data.labels):
+        before = read_keys(folder / STORED)
+        if changed := changed_cases(
+            cases, store, config.preprocess, config.data.labels, before=before
+        ):
             raise ConfigError(
                 f"the files of {', '.join(changed[:5])} changed since the run began. "
                 "Restore them, or begin anew in another --out."
             )
     write_cases(folder / "training.csv", split.training)
     write_cases(folder / "validation.csv", split.validation)
-    preprocess_cases(
+    stored = preprocess_cases(
         [*split.training, *split.validation],
         store,
         config.preprocess,
         config.data.labels,
+        workers=max(1, config.train.num_workers),
         progress=lambda done, total: report("preprocessing", done, total),
     )
+    write_keys(folder / STORED, stored.keys)
+    require_labels(stored.choose([case.id for case in split.training]), config.data.labels)
     return split
 
 
-def open_store(config: RunConfig, folder: Path) -> Store:
-    """Give the store that a run shares with others, or its own."""
+def stored_cases(config: RunConfig, folder: Path) -> StoredCases:
+    """Give the preprocessed cases of a run that `prepare_cases` was called for."""
+    return StoredCases(_open_store(config, folder), read_keys(folder / STORED))
+
+
+def _open_store(config: RunConfig, folder: Path) -> Store:
     return Store(config.data.store or folder / "store")
 
 

@@ -19,12 +19,12 @@ from medseg3d.config.train import TrainConfig
 from medseg3d.data.augment.compose import augment_patch
 from medseg3d.data.cases import Case, find_cases, read_cases, write_cases
 from medseg3d.data.splits import split_cases
-from medseg3d.data.store import Store, StoredCase, StoredCases
+from medseg3d.data.store import Store, StoredCase, StoredCases, read_keys, write_keys
 from medseg3d.errors import ConfigError
 from medseg3d.io.events import Event
 from medseg3d.predict.tiles import require_divisible
 from medseg3d.preprocess.dataset import changed_cases, preprocess_cases
-from medseg3d.train.cases import Progress
+from medseg3d.train.cases import STORED, Progress
 from medseg3d.train.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -248,26 +248,29 @@ def _require_fitting_patch(config: RunConfig) -> None:
 
 
 def _prepare_cases(config: RunConfig, folder: Path, report: Progress) -> StoredCases:
-    data, store = config.data, Store(folder / "store")
+    data, store = config.data, Store(config.data.store or folder / "store")
     cases = find_cases(data.model_copy(update={"reference": None}))
     if data.reference is not None:
         cases = [*split_cases(cases, data.split, folder=data.folder).training]
     if (folder / CHECKPOINT).exists():
         _require_same_cases(cases, folder / "images.csv")
-        if changed := changed_cases(cases, store, config.preprocess, data.labels):
+        before = read_keys(folder / STORED)
+        if changed := changed_cases(cases, store, config.preprocess, data.labels, before=before):
             raise ConfigError(
                 f"the files of {', '.join(changed[:5])} changed since the run began. "
                 "Restore them, or begin anew in another --out."
             )
     write_cases(folder / "images.csv", cases)
-    preprocess_cases(
+    stored = preprocess_cases(
         cases,
         store,
         config.preprocess,
         data.labels,
+        workers=max(1, config.train.num_workers),
         progress=lambda done, total: report("preprocessing", done, total),
     )
-    return StoredCases(store, [case.id for case in cases])
+    write_keys(folder / STORED, stored.keys)
+    return stored
 
 
 def _require_same_cases(cases: Sequence[Case], table: Path) -> None:

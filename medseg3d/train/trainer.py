@@ -14,10 +14,9 @@ from torch import Tensor
 from medseg3d.config.run import RunConfig
 from medseg3d.data.loader import build_loader
 from medseg3d.data.splits import Split
-from medseg3d.data.store import StoredCases
 from medseg3d.io.events import Event
 from medseg3d.nets.bundle import Bundle, save_bundle
-from medseg3d.train.cases import Progress, open_store
+from medseg3d.train.cases import Progress, stored_cases
 from medseg3d.train.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -59,9 +58,9 @@ class Trainer:
         self.config = config.train
         self.folder = folder
         self.ranks = ranks or join_ranks(config.train)
-        store = open_store(config, folder)
-        self.training = StoredCases(store, [case.id for case in split.training])
-        self.validation = StoredCases(store, [case.id for case in split.validation])
+        stored = stored_cases(config, folder)
+        self.training = stored.choose([case.id for case in split.training])
+        self.validation = stored.choose([case.id for case in split.validation])
         self.fabric = self.ranks.fabric
         resumed = (folder / CHECKPOINT).exists()
         self.bundle = begin_network(config, self.ranks, resumed=resumed)

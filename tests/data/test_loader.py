@@ -2,12 +2,14 @@
 
 import warnings
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from medseg3d.config.train import AugmentConfig, TrainConfig
+from medseg3d.data.blocks import Blocks
 from medseg3d.data.loader import PatchStream, build_loader
 from medseg3d.data.store import StoredCase
 
@@ -27,8 +29,9 @@ def build_cases(number: int) -> list[StoredCase]:
         channels = np.zeros((12, 11, 10), dtype=np.uint8)
         channels[0, 0, 0] = 1
         image = np.random.default_rng(n).random((1, 12, 11, 10), dtype=np.float32) + 10 * n
-        places = {1: np.int16([[0, 0, 0]])}
-        cases.append(StoredCase(f"p{n}", image, channels, (1.0, 1.0, 1.0), places))
+        cases.append(
+            StoredCase.of_arrays(f"p{n}", image, channels_IJK=channels, spacing_mm=(1.0, 1.0, 1.0))
+        )
     return cases
 
 
@@ -104,9 +107,10 @@ def test_the_foreground_share_holds_in_every_stretch(share: float):
 
 def test_a_2d_network_is_given_slices_from_all_over_the_volume():
     config = configure(patch_size=(4, 5), augment=PLAIN, foreground_share=0)
-    cases = build_cases(1)
-    cases[0].image_CIJK[0] = np.arange(10, dtype=np.float32)  # each slice tells its number
-    stream = PatchStream(cases, config)
+    [case] = build_cases(1)
+    image_CIJK = case.image_CIJK
+    image_CIJK[0] = np.arange(10, dtype=np.float32)  # each slice tells its number
+    stream = PatchStream([replace(case, image=Blocks.of_array(image_CIJK))], config)
     seen: Counter[float] = Counter()
     for number in range(200):
         image, channels = stream[number]

@@ -1,6 +1,7 @@
 """Training crops: always of one size, on a label when asked, anywhere otherwise."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,12 +16,12 @@ def build_case(shape: tuple[int, int, int], *, labelled: bool = True) -> StoredC
     """Build a case whose image tells each voxel's index, with one voxel of each label."""
     index = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     channels = np.zeros(shape, dtype=np.uint8)
-    places = {}
     for label in LABELS if labelled else ():
         place = np.random.default_rng(label).integers(0, shape)
         channels[tuple(place)] = label
-        places[label] = place[np.newaxis].astype(np.int16)
-    return StoredCase("p1", np.stack([index, -index]), channels, (1.0, 1.0, 1.0), places)
+    return StoredCase.of_arrays(
+        "p1", np.stack([index, -index]), channels_IJK=channels, spacing_mm=(1.0, 1.0, 1.0)
+    )
 
 
 def draw(
@@ -66,12 +67,8 @@ def test_a_patch_on_foreground_holds_a_label_each_label_equally_often():
 
 def test_the_drawn_voxel_is_in_the_middle_unless_the_border_is_near():
     case = build_case((31, 31, 31))
-    middle = StoredCase(
-        "p1", case.image_CIJK, case.channels_IJK, case.spacing_mm, {1: np.int16([[15, 16, 17]])}
-    )
-    corner = StoredCase(
-        "p1", case.image_CIJK, case.channels_IJK, case.spacing_mm, {1: np.int16([[0, 30, 29]])}
-    )
+    middle = replace(case, places={1: np.int16([[15, 16, 17]])})
+    corner = replace(case, places={1: np.int16([[0, 30, 29]])})
     wanted = case.image_CIJK[0, 15, 16, 17]
     assert draw(middle, (5, 4, 3), on_foreground=True)[0].image_CIJK[0, 2, 2, 1] == wanted
     wanted = case.image_CIJK[0, 0, 30, 29]

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from medseg3d.errors import ConfigError
-from medseg3d.io.atomic import prepare_folder, remove_unfinished, write_atomically
+from medseg3d.io.atomic import (
+    fill_folder,
+    open_atomically,
+    prepare_folder,
+    remove_unfinished,
+    write_atomically,
+)
 
 ROOT = Path(__file__).parents[2]
 SHM = Path("/dev/shm")
@@ -48,6 +54,24 @@ class TestWriting:
             assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
         finally:
             os.umask(before)
+
+    def test_a_file_written_piece_by_piece_is_there_at_the_end_only(self, tmp_path: Path):
+        path = tmp_path / "a"
+        with open_atomically(path) as stream:
+            stream.write(b"first, ")
+            assert not path.exists()
+            stream.write(b"second")
+        assert path.read_bytes() == b"first, second"
+        assert [*tmp_path.iterdir()] == [path]
+
+    def test_a_file_whose_writer_fails_is_as_before(self, tmp_path: Path):
+        path = tmp_path / "a"
+        path.write_bytes(b"old")
+        with pytest.raises(KeyboardInterrupt), open_atomically(path) as stream:  # noqa: PT012
+            stream.write(b"half")
+            raise KeyboardInterrupt
+        assert path.read_bytes() == b"old"
+        assert [*tmp_path.iterdir()] == [path]
 
     def test_a_missing_folder_is_an_error(self, tmp_path: Path):
         with pytest.raises(ConfigError, match=r"none/a': No such file"):
@@ -90,6 +114,36 @@ class TestWriting:
             assert path.read_bytes() in (b"a" * 1_000_000, b"b" * 1_000_000)
 
 
+class TestFilling:
+    def test_a_folder_is_there_when_it_is_full(self, tmp_path: Path):
+        with fill_folder(tmp_path / "a") as folder:
+            (folder / "file").write_bytes(b"data")
+            assert not (tmp_path / "a").exists()
+        assert (tmp_path / "a" / "file").read_bytes() == b"data"
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+    def test_of_two_who_fill_one_folder_the_first_gives_it(self, tmp_path: Path):
+        with fill_folder(tmp_path / "a") as late:
+            (late / "file").write_bytes(b"late")
+            with fill_folder(tmp_path / "a") as early:
+                (early / "file").write_bytes(b"early")
+        assert (tmp_path / "a" / "file").read_bytes() == b"early"
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+    def test_of_a_filling_that_fails_nothing_is_left(self, tmp_path: Path):
+        with pytest.raises(KeyboardInterrupt), fill_folder(tmp_path / "a") as folder:  # noqa: PT012
+            (folder / "file").write_bytes(b"data")
+            raise KeyboardInterrupt
+        assert [*tmp_path.iterdir()] == []
+
+    def test_a_file_in_its_place_is_an_error(self, tmp_path: Path):
+        (tmp_path / "a").touch()
+        with pytest.raises(ConfigError, match=r"cannot write '.*a': Not a directory"):  # noqa: SIM117
+            with fill_folder(tmp_path / "a") as folder:
+                (folder / "file").touch()
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 class TestFolders:
     def test_a_folder_is_made_with_all_above_it(self, tmp_path: Path):
         prepare_folder(tmp_path / "a" / "b")
@@ -128,3 +182,18 @@ class TestFolders:
         remove_unfinished(tmp_path)
         assert not ours.exists()
         assert all(path.exists() for path in others)
+
+    def test_unfinished_folders_are_removed_with_what_is_in_them(self, tmp_path: Path):
+        unfinished = tmp_path / ".p1.key.0123abcd.part"
+        unfinished.mkdir()
+        (unfinished / "image.npy").touch()
+        remove_unfinished(tmp_path)
+        assert [*tmp_path.iterdir()] == []
+
+    def test_what_another_may_be_writing_is_spared(self, tmp_path: Path):
+        new, old = (tmp_path / f".{name}.0123abcd.part" for name in ("new", "old"))
+        for folder in (new, old):
+            folder.mkdir()
+        os.utime(old, (1, 1))
+        remove_unfinished(tmp_path, older_than_s=60.0)
+        assert [*tmp_path.iterdir()] == [new]

@@ -1,7 +1,6 @@
 """Training: it learns, repeats itself, survives being killed, and says what is wrong."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -270,7 +269,9 @@ def test_files_that_changed_are_not_resumed_on(config_file: Path, tmp_path: Path
     train(config_file, tmp_path / "run", "train.epochs=1")
     case = read_cases(tmp_path / "run" / "training.csv")[0]
     assert case.reference is not None
-    os.utime(case.reference, (1, 1))
+    others = read_cases(tmp_path / "run" / "validation.csv")
+    assert others[0].reference is not None
+    case.reference.write_bytes(others[0].reference.read_bytes())
 
     with pytest.raises(ConfigError, match=f"files of {case.id} changed since the run began"):
         train(config_file, tmp_path / "run", "train.epochs=1", resume=True)
