@@ -58,6 +58,9 @@ class LabelScheme(BaseModel):
     """Value in the file -> its name; 0 is background and not listed."""
     regions: dict[str, tuple[Value, ...]] = {}
     """Region -> the values it is made of; regions may overlap."""
+    ignore: Value | None = None
+    """Value of references that means "not annotated": such voxels are neither trained on nor
+    scored, and no prediction holds it."""
     colors: dict[str, Color] = {}
     """Region -> colour as #rrggbb; others take the palette in order."""
     codes: dict[str, TermByName] = {}
@@ -68,6 +71,8 @@ class LabelScheme(BaseModel):
     def _complete(self) -> "LabelScheme":
         if len(set(self.values.values())) != len(self.values):
             raise ValueError(f"two values share a name: {self.values}")
+        if self.ignore in self.values:
+            raise ValueError(f"ignore is {self.ignore}, which values call an annotated one")
         for region, values in self.regions.items():
             if unknown := sorted(set(values) - set(self.values)):
                 raise ValueError(f"region '{region}' holds {unknown}, values are {[*self.values]}")

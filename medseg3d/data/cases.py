@@ -32,9 +32,16 @@ class Case:
     reference: Path | None = None
     patient: str = ""
     """Whose exam it is; where nobody says so, a patient has one case and its name."""
+    channels: tuple[str, ...] = ()
+    """Every channel in its order, where `images` lacks some."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "patient", self.patient or self.id)
+
+    @property
+    def paths(self) -> list[Path | None]:
+        """The file of each channel in order, None for one that is to be zeros."""
+        return [self.images.get(channel) for channel in self.channels or self.images]
 
     def with_channels(self, channels: Iterable[str]) -> "Case":
         """Take these channels, in this order, as far as they are there."""
@@ -130,16 +137,20 @@ def complete_cases(
     With `drop`, what is incomplete is left out, with one WARNING; with `zeros`, a case has at least
     one image, and those that lack others are told.
     """
-    complete, incomplete, faults = [], [], []
+    complete: list[Case] = []
+    incomplete: list[str] = []
+    faults: list[str] = []
     for case in cases:
         lacks = [_no(channel, p) for channel, p in images.items() if channel not in case.images]
+        filled = case
         if missing == "zeros" and case.images and lacks:
+            filled = replace(case, channels=tuple(images))
             incomplete.append(case.id)
             lacks = []
         if reference is not None and not case.reference:
             lacks.append(_no("reference", reference))
         if not lacks:
-            complete.append(case)
+            complete.append(filled)
         elif missing == "drop":
             incomplete.append(case.id)
         else:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, TypeVar
 
 from medseg3d.config.data import Missing
 from medseg3d.data.cases import (
@@ -23,6 +23,8 @@ from medseg3d.io.files import holds_dicom
 
 FOUR_DIGITS: Final = re.compile(r"_\d{4}$")
 """How nnU-Net numbers channels."""
+
+File = TypeVar("File", Path, Path | None)
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +160,7 @@ def _cases_of_files(files: Sequence[Path], images: Mapping[str, str]) -> list[Ca
     return [Case(_common_name(files), spread)]
 
 
-def spread_files(files: Sequence[Path], images: Mapping[str, str]) -> dict[str, Path]:
+def spread_files(files: Sequence[File], images: Mapping[str, str]) -> dict[str, File]:
     """Give each channel its file: one file per channel, or per pattern where some share one.
 
     Raises:

@@ -57,7 +57,7 @@ def changed_cases(
 def _preprocess_case(
     case: Case, key: str, store: Store, config: PreprocessConfig, labels: LabelScheme
 ) -> None:
-    image = read_images([*case.images.values()], config)
+    image = read_images(case.paths, config)
     if case.reference is None:
         raise ConfigError("there is no reference to train on; set data.reference")
     preprocessed = preprocess_volume(image, config)
@@ -73,7 +73,9 @@ def _preprocess_case(
 
 def _key(case: Case, config: PreprocessConfig, labels: LabelScheme) -> str:
     """Name what a stored case is made from: its files as they are now, and what is done to them."""
-    files = [*case.images.values(), *([case.reference] if case.reference else [])]
-    stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    stats = [
+        (str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) if file else None
+        for file in (*case.paths, case.reference)
+    ]
     made_from = [PREPROCESSING, stats, config.model_dump(mode="json"), labels.channel_values]
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
