@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from medseg3d.config.data import DataConfig
-from medseg3d.config.load import parse_section
+from medseg3d.config.load import load_config, override_section, parse_section
+from medseg3d.config.preprocess import PreprocessConfig
+from medseg3d.config.section import Section
 from medseg3d.data.cases import contents_of, read_cases
 from medseg3d.data.filenames import Content, by_bids, by_names
 from medseg3d.data.patterns import match_pattern
@@ -110,6 +112,28 @@ def detect_layout(folder_or_csv: Path) -> DataConfig:
         "for\n  " + "\n  ".join(LOOKED_FOR) + "\nWrite data.images and data.reference as patterns, "
         "or give a CSV with the columns case, one per channel, and reference."
     )
+
+
+class DataSet(Section):
+    """A data set, and how its files are read."""
+
+    data: DataConfig
+    """Cases, labels, split."""
+    preprocess: PreprocessConfig = PreprocessConfig()
+    """From file to network and back."""
+
+
+def find_data_set(source: Path, settings: Sequence[str] = ()) -> DataSet:
+    """Take a data set from the YAML of a run, or recognise that of a folder or CSV.
+
+    Raises:
+        ConfigError: as `load_config` or `detect_layout`.
+        FormatError: as `detect_layout`.
+    """
+    if source.is_dir() or source.suffix.lower() == ".csv":
+        return override_section(DataSet(data=detect_layout(source)), settings)
+    run = load_config(source, settings)
+    return DataSet(data=run.data, preprocess=run.preprocess)
 
 
 def scheme_of(references: Iterable[Path]) -> LabelScheme:
