@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -38,22 +38,27 @@ def says_reference(name: str) -> bool:
 
 
 def by_bids(folder: Path) -> Content | None:
-    """Take channels from `sub-*/[ses-*/]anat`, references from the derivative with most of them.
-
-    What fewer than half of the cases have is left out, with a WARNING.
-    """
+    """Take channels from `sub-*/[ses-*/]anat`, references from the derivative with most of them."""
     own = _bids_patterns(folder.glob("sub-*/**/anat/*"), folder)
     if not own:
         return None
+    if len({pattern.count("/") for pattern in own}) > 1:
+        log.warning("'%s': only some subjects have sessions; the others are left out", folder)
+    depth = max(own, key=lambda pattern: own[pattern]).count("/")
+    images = _frequent(folder, {p: number for p, number in own.items() if p.count("/") == depth})
+    content: Content = {
+        "images": {_bids_channel(pattern): pattern for pattern in images},
+        "patient": r"(sub-[^_]+)",
+    }
     derived = _bids_patterns(folder.glob("derivatives/**/sub-*/**/*"), folder)
-    references = {p: n for p, n in derived.items() if BIDS_REFERENCE.search(volume_stem(Path(p)))}
-    images = {_bids_channel(pattern): pattern for pattern in _frequent(own)}
-    content: Content = {"images": images, "patient": r"(sub-[^_]+)"}
-    if references:
-        content["reference"], *others = _frequent(references, least=0)
-        if others:
-            log.warning("'%s': other label maps are left out: %s", folder, ", ".join(others))
-    return content
+    labels = [p for p, _ in derived.most_common() if BIDS_REFERENCE.search(volume_stem(Path(p)))]
+    return content | _first_reference(folder, labels)
+
+
+def _first_reference(folder: Path, patterns: Sequence[str]) -> Content:
+    if patterns[1:]:
+        log.warning("'%s': other label maps are left out: %s", folder, ", ".join(patterns[1:]))
+    return {"reference": patterns[0]} if patterns else {}
 
 
 def _bids_patterns(paths: Iterable[Path], folder: Path) -> Counter[str]:
@@ -83,18 +88,12 @@ def by_names(folder: Path) -> Content | None:
 
 def _by_case(folder: Path) -> Content | None:
     """Take files of the same names in folders of their own; a name may hold the folder's."""
-    patterns = Counter(
-        "{case}/" + path.name.replace(path.parent.name, "{case}")
-        for path in _volumes(folder.glob("*/*"))
-    )
-    common = _frequent(patterns, among=len({path.parent for path in _volumes(folder.glob("*/*"))}))
+    files = _volumes(folder.glob("*/*"))
+    patterns = Counter("{case}/" + path.name.replace(path.parent.name, "{case}") for path in files)
+    common = _frequent(folder, patterns, among=len({path.parent for path in files}))
     references = [p for p in common if says_reference(volume_stem(Path(p)))]
     images = {_channel_of(p): p for p in common if p not in references}
-    if not images:
-        return None
-    if references[1:]:
-        log.warning("'%s': other label maps are left out: %s", folder, ", ".join(references[1:]))
-    return {"images": images} | ({"reference": references[0]} if references else {})
+    return {"images": images} | _first_reference(folder, references) if images else None
 
 
 def _side_by_side(folder: Path, images: str, references: str | None) -> Content | None:
@@ -115,15 +114,15 @@ def _side_by_side(folder: Path, images: str, references: str | None) -> Content 
         content["reference"] = f"{references}{{case}}{end}"
         cases = {path.name.removesuffix(end) for path in label_maps}
     rests = Counter(_rest(path, cases) for path in files)
-    if frequent := _frequent(rests, among=len(cases) or None):
-        return content | {"images": {_channel_of(r): f"{images}{{case}}{r}" for r in frequent}}
-    return None
+    common = _frequent(folder, rests, among=len(cases))
+    named = {_channel_of(rest): f"{images}{{case}}{rest}" for rest in common}
+    return {"images": named} | content if named else None
 
 
 def _rest(path: Path, cases: set[str]) -> str:
     """Give what follows the case's name; of no known case, what follows all but four digits."""
     stem, end = volume_stem(path), path.name[len(volume_stem(path)) :]
-    known = [case for case in cases if re.fullmatch(re.escape(case) + r"([_-].*)?", stem)]
+    known = [c for c in cases if stem.startswith(c) and stem[len(c) : len(c) + 1] in ("", "_", "-")]
     if known:
         return path.name.removeprefix(max(known, key=len))
     return _split(path, cut=re.search(r"_\d{4}$", stem) is not None)[1] if not cases else end
@@ -143,12 +142,19 @@ def _channel_of(pattern: str) -> str:
     return f"channel_{int(name)}" if name.isdigit() else name or "image"
 
 
-def _frequent(
-    patterns: Mapping[str, int], *, among: int | None = None, least: float = 0.5
-) -> list[str]:
-    """Give what at least a share has, alphabetically; warn of the others."""
-    among = among or max(patterns.values(), default=0)
-    return sorted(p for p, number in patterns.items() if number >= least * among)
+def _frequent(folder: Path, patterns: Mapping[str, int], *, among: int = 0) -> list[str]:
+    """Give, alphabetically, what at least half of the cases have; warn of the others."""
+    least = (among or max(patterns.values(), default=0)) / 2
+    common = sorted(pattern for pattern, number in patterns.items() if number >= least)
+    rare = sorted({*patterns} - {*common})
+    if common and rare:
+        log.warning(
+            "'%s': %d kinds of files are left out, as fewer than half of the cases have them: %s",
+            folder,
+            len(rare),
+            ", ".join(rare[:5]),
+        )
+    return common
 
 
 def _volumes(paths: Iterable[Path]) -> list[Path]:

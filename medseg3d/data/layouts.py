@@ -68,7 +68,7 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
     "BraTS 2017 to 2021": Layout(
         {name: f"{{case}}/{{case}}_{name}.nii.gz" for name in ("flair", "t1", "t1ce", "t2")},
         "{case}/{case}_seg.nii.gz",
-        {"BraTS20": ["brats2020"], "BraTS2021": ["brats2021"], "": ["brats2019"]},
+        {"BraTS2021": ["brats2021"], "BraTS20": ["brats2020"], "": ["brats2019"]},
         r"([Bb]ra[Tt][Ss]1[789]_.+)_\d+$",
     ),
     "BRATS 2015, as with DeepMedic": Layout(
