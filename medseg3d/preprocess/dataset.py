@@ -136,7 +136,7 @@ def _do_job(job: Job) -> Done:
 
 def _preprocess_case(job: Job) -> None:
     case, config, labels = job.case, job.config, job.labels
-    image = read_images([*case.images.values()], config)
+    image = read_images(case.paths, config)
     preprocessed = preprocess_volume(image, config)
     del image
     channels_IJK = np.zeros(preprocessed.volume.shape_IJK, dtype=np.uint8)

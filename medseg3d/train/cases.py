@@ -6,7 +6,7 @@ from typing import Final
 
 from medseg3d.config.run import RunConfig
 from medseg3d.data.cases import Case, find_cases, read_cases, write_cases
-from medseg3d.data.splits import Split, split_cases
+from medseg3d.data.splits import Split, cut_folds, split_cases, write_splits
 from medseg3d.data.store import Store, StoredCases, read_keys, require_labels, write_keys
 from medseg3d.errors import ConfigError
 from medseg3d.preprocess.dataset import changed_cases, preprocess_cases
@@ -29,7 +29,8 @@ def prepare_cases(config: RunConfig, folder: Path, report: Progress) -> Split:
     if config.data.reference is None:
         raise ConfigError("data.reference: training needs the pattern of the reference label maps")
     cases = find_cases(config.data)
-    split = split_cases(cases, config.data.split, folder=config.data.folder)
+    chosen, root = config.data.split, config.data.folder
+    split = split_cases(cases, chosen, folder=root)
     store = _open_store(config, folder)
     if (folder / CHECKPOINT).exists():
         _require_same_cases(split.training, folder / "training.csv")
@@ -42,6 +43,7 @@ def prepare_cases(config: RunConfig, folder: Path, report: Progress) -> Split:
                 f"the files of {', '.join(changed[:5])} changed since the run began. "
                 "Restore them, or begin anew in another --out."
             )
+    write_splits(folder / "splits.json", cut_folds(cases, chosen, folder=root))
     write_cases(folder / "training.csv", split.training)
     write_cases(folder / "validation.csv", split.validation)
     stored = preprocess_cases(

@@ -1,6 +1,7 @@
 """A cross-validation: a run a fold, and the scores of all held-out cases together."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isnan
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from medseg3d.config.run import RunConfig
+from medseg3d.data.cases import find_cases
+from medseg3d.data.splits import cut_folds
 from medseg3d.errors import ConfigError
 from medseg3d.evaluate.results import CaseResult, Scores, align, read_scores
 from medseg3d.evaluate.stats import summarize
@@ -87,14 +90,10 @@ def train_folds(
     Raises:
         ConfigError, FormatError, GridError, LabelError, Stopped: as `train_run`.
     """
-    if config.data.split.source == "dataset.json":
-        raise ConfigError(
-            "data.split.source=dataset.json is one split, so there are no folds to train; set it "
-            "to folds, or train without --fold all"
-        )
+    num_folds = _count_folds(config)
     prepare_folder(folder)
     runs = []
-    for number in range(config.data.split.num_folds):
+    for number in range(num_folds):
         own = _of_fold(config, number, folder)
         run = _finished_run(own, folder / f"fold_{number}", resume=resume) or train_run(
             own,
@@ -109,6 +108,21 @@ def train_folds(
     if is_first():
         _write(validated, folder)
     return validated
+
+
+def _count_folds(config: RunConfig) -> int:
+    """Count the folds, each case of which is held out in one of them and no other."""
+    data = config.data
+    folds = cut_folds(find_cases(data), data.split, folder=data.folder)
+    held_out = Counter(case.id for fold in folds for case in fold.validation)
+    doubled = sorted(case for case, count in held_out.items() if count > 1)
+    if len(folds) == 1 or doubled:
+        why = f"folds that hold out {', '.join(doubled[:5])} twice" if doubled else "one fold"
+        raise ConfigError(
+            f"data.split.source={data.split.source} gives {why}, and a cross-validation holds out "
+            "each case once; set it to folds, or train without --fold all"
+        )
+    return len(folds)
 
 
 def _of_fold(config: RunConfig, number: int, folder: Path) -> RunConfig:
