@@ -7,7 +7,7 @@ Geometry     resample_volume, reorient_volume, preprocess_volume (… .restore)
 Networks     NETS, build_net
 Prediction   predict_logits, predict_labels (arrays), predict_case (files to a Volume)
 Scores       SCHEMES, score_case, score_cases
-Training     train_run
+Training     train_run, train_folds
 
 Everything is loaded on first use, so importing medseg3d costs nothing. The command line has the
 same verbs: `medseg3d --help`. Not a medical device: results are for research.
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from medseg3d.predict.case import predict_case
     from medseg3d.predict.sliding import predict_labels, predict_logits
     from medseg3d.preprocess.pipeline import preprocess_volume
+    from medseg3d.train.folds import train_folds
     from medseg3d.train.run import train_run
     from medseg3d.volume import Grid, Volume
 
@@ -77,6 +78,7 @@ _HOMES = {
     "predict.case": ["predict_case"],
     "predict.sliding": ["predict_labels", "predict_logits"],
     "preprocess.pipeline": ["preprocess_volume"],
+    "train.folds": ["train_folds"],
     "train.run": ["train_run"],
     "volume": ["Grid", "Volume"],
 }
@@ -113,6 +115,7 @@ __all__ = [
     "save_bundle",
     "score_case",
     "score_cases",
+    "train_folds",
     "train_run",
     "write_dicom_seg",
     "write_volume",

@@ -31,7 +31,7 @@ def arithmetic(config: TrainConfig) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
-            if "deterministic" not in str(error):
+            if "deterministic" not in str(error).lower():
                 raise
             raise ConfigError(_advice(str(error))) from error
         finally:

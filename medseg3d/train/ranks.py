@@ -11,6 +11,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.plugins.precision.amp import MixedPrecision
+from lightning_fabric.plugins.precision.precision import Precision
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import distributed, nn
 
@@ -27,7 +29,6 @@ ENVIRONMENTS: Final = {
     "torchrun": TorchElasticEnvironment,
     "srun": SLURMEnvironment,
 }
-PRECISIONS: Final = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 Value = TypeVar("Value")
 
@@ -141,14 +142,22 @@ def _build_fabric(config: TrainConfig, launch: Launch) -> Fabric:
             accelerator=device.type,
             devices=launch.devices,
             num_nodes=launch.nodes,
-            precision=PRECISIONS[config.precision],  # type: ignore[arg-type]
-            plugins=ENVIRONMENTS[launch.launcher](),
+            plugins=[ENVIRONMENTS[launch.launcher](), _build_precision(config, device.type)],
             strategy="auto" if alone else DDPStrategy(gradient_as_bucket_view=True),
         )
         fabric.launch()
     except (RuntimeError, ValueError) as error:
         raise ConfigError(f"the processes of this training cannot be joined: {error}") from error
     return fabric
+
+
+def _build_precision(config: TrainConfig, device: str) -> Precision:
+    """Build what casts and scales; Fabric's own choice would take bf16 for fp16 on a CPU."""
+    if config.precision == "fp32":
+        return Precision()
+    if config.precision == "bf16":
+        return MixedPrecision("bf16-mixed", device)
+    return MixedPrecision("16-mixed", device, torch.amp.GradScaler(device))
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def write_surroundings(path: Path, *, source: Path | None, ranks: Ranks) -> None
 
 
 def describe_surroundings(*, source: Path | None, processes: int = 1) -> dict[str, Any]:
-    """Give versions, devices, the command, and the commits of medseg3d and of `source`'s folder."""
+    """Give versions, devices, arguments, and the commits of medseg3d and of `source`'s folder."""
     gpus = range(torch.cuda.device_count())
     return {
         "medseg3d": __version__,
@@ -44,7 +44,7 @@ def describe_surroundings(*, source: Path | None, processes: int = 1) -> dict[st
         "gpus": [torch.cuda.get_device_name(gpu) for gpu in gpus],
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
-        "command": [Path(sys.argv[0]).name, *hide_secrets(sys.argv[1:])],
+        "arguments": hide_secrets(sys.argv[1:]),
         "git": {
             "medseg3d": describe_checkout(Path(__file__).parent),
             "config": describe_checkout(source.resolve().parent) if source else None,
