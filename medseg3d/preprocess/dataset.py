@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from threading import Thread
@@ -113,7 +114,9 @@ def _do_jobs(jobs: Sequence[Job], workers: int) -> Iterator[Done]:
         return
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin_work)
     try:
-        for future in as_completed([pool.submit(_do_job_elsewhere, job) for job in jobs]):
+        with _held_back({signal.SIGINT, signal.SIGTERM}):  # processes start with it and keep it
+            futures = [pool.submit(_do_job_elsewhere, job) for job in jobs]
+        for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool as error:
         raise ConfigError(
@@ -165,10 +168,18 @@ class Notebook(logging.Handler):
         self.records.append(record)
 
 
+@contextmanager
+def _held_back(signals: set[signal.Signals]) -> Iterator[None]:
+    """Let signals wait: shells and Slurm send them to all processes, where one is to decide."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin_work() -> None:
-    """Leave it to the parent when this process is to stop, unless the parent is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # shells and Slurm signal all processes
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Let this process end when its parent is killed."""
     Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -327,7 +327,7 @@ class TestStopping:
         os.killpg(preparing.pid, number)
         _, told = preparing.communicate(timeout=20)
         assert told == ""
-        assert self.left(preparing.pid) == []
+        assert self.end(preparing.pid)
         stored = [*store.folder.glob("*.*/")]
         assert 2 <= len(stored) < self.num_cases
         assert [*store.folder.glob(".*")] == []
@@ -339,10 +339,14 @@ class TestStopping:
     ):
         preparing.kill()
         preparing.communicate(timeout=20)
-        end = time.monotonic() + 20
-        while self.left(preparing.pid) and time.monotonic() < end:
+        assert self.end(preparing.pid)
+
+    def end(self, session: int) -> bool:
+        """Wait for the last process of a session."""
+        limit = time.monotonic() + 20
+        while self.left(session) and time.monotonic() < limit:
             time.sleep(0.1)
-        assert self.left(preparing.pid) == []
+        return not self.left(session)
 
     def left(self, session: int) -> list[str]:
         """Name the processes of a session that are still there."""
