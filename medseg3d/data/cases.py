@@ -13,7 +13,7 @@ import numpy as np
 
 from medseg3d.config.data import COLUMNS, DataConfig, Missing
 from medseg3d.config.preprocess import PreprocessConfig
-from medseg3d.data.patterns import match_pattern
+from medseg3d.data.patterns import contents_of, match_pattern
 from medseg3d.errors import ConfigError, FormatError
 from medseg3d.io.atomic import write_atomically
 from medseg3d.io.files import read_volume, stack_channels
@@ -296,10 +296,3 @@ def _other_delimiter(columns: Sequence[str]) -> str:
 def doubled_names(names: Sequence[str]) -> list[str]:
     """Give the names that occur more than once."""
     return sorted(name for name, count in Counter(names).items() if count > 1)
-
-
-def contents_of(folder: Path) -> str:
-    """Say in a few words what a folder holds."""
-    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return (", ".join(f"'{name}'" for name in names[:4]) + more) if names else "nothing"

@@ -11,13 +11,12 @@ from medseg3d.config.data import Missing
 from medseg3d.data.cases import (
     Case,
     complete_cases,
-    contents_of,
     doubled_names,
     match_cases,
     read_cases,
 )
 from medseg3d.data.filenames import says_reference
-from medseg3d.data.patterns import pattern_expression, volume_stem
+from medseg3d.data.patterns import contents_of, pattern_expression, volume_stem
 from medseg3d.errors import ConfigError
 from medseg3d.io.files import holds_dicom
 

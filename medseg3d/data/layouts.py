@@ -17,9 +17,9 @@ from medseg3d.config.data import DataConfig
 from medseg3d.config.load import load_config, override_section, parse_section
 from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.config.section import Section
-from medseg3d.data.cases import contents_of, read_cases
+from medseg3d.data.cases import read_cases
 from medseg3d.data.filenames import Content, by_bids, by_names
-from medseg3d.data.patterns import match_pattern
+from medseg3d.data.patterns import contents_of, match_pattern
 from medseg3d.datasets import DATASETS
 from medseg3d.errors import ConfigError, FormatError, MedSegError
 from medseg3d.io.files import read_label_map

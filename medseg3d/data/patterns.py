@@ -52,3 +52,10 @@ def volume_stem(path: Path) -> str:
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
     return path.stem
+
+
+def contents_of(folder: Path) -> str:
+    """Say in a few words what a folder holds."""
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return (", ".join(f"'{name}'" for name in names[:4]) + more) if names else "nothing"
