@@ -162,6 +162,11 @@ def test_crops_the_network_cannot_take_are_refused_before_anything_is_read(
     assert not (tmp_path / "run").exists()
 
 
+def test_several_devices_are_refused(config_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"devices is 2, and pretraining runs on one.*devices=1"):
+        pretrain(config_file, tmp_path / "run", "train.devices=2")
+
+
 def test_a_loss_that_is_not_finite_stops(config_file: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"pretraining diverged. Lower pretrain.learning_rate"):
         pretrain(config_file, tmp_path / "run", "pretrain.learning_rate=1e30")
