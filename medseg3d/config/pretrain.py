@@ -12,7 +12,10 @@ from medseg3d.config.section import Section
 
 
 class PretrainConfig(Section):
-    """What `medseg3d pretrain` does with images; all else is as in `train`."""
+    """What `medseg3d pretrain` does with images alone.
+
+    Device, precision, workers, seed, warm-up, weight decay, clipping and checkpoints are train's.
+    """
 
     method: Literal["masked", "simclr"] = "masked"
     """`masked`: the network restores blocks cut out of the image; `simclr`: its encoder learns to

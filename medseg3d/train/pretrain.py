@@ -64,7 +64,7 @@ def pretrain_run(
         FormatError, GridError: a case is not as it should be; the message names it.
     """
     report: Progress = progress or (lambda _what, _done, _total: None)
-    _require_fitting_patch(config)
+    _require_feasible(config)
     with claim_run(config, folder, resume=resume):
         cases = _prepare_cases(config, folder, report)
         gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
@@ -237,8 +237,13 @@ def as_training(config: RunConfig) -> TrainConfig:
     )
 
 
-def _require_fitting_patch(config: RunConfig) -> None:
+def _require_feasible(config: RunConfig) -> None:
     training = as_training(config)
+    if training.devices > 1:
+        raise ConfigError(
+            f"train.devices is {training.devices}, and pretraining runs on one device; "
+            "set train.devices=1"
+        )
     with torch.device("meta"):
         net = build_objective(config).net
     require_divisible(training.patch_size, net.divisor, name="pretrain.patch_size")
