@@ -7,6 +7,7 @@ import torch
 
 from medseg3d.config.train import TrainConfig
 from medseg3d.errors import ConfigError
+from medseg3d.train.precision import gpu_convolutions
 
 
 @contextmanager
@@ -18,15 +19,8 @@ def arithmetic(config: TrainConfig) -> Iterator[None]:
     """
     deterministic = torch.are_deterministic_algorithms_enabled()
     precision = torch.get_float32_matmul_precision()
-    half = config.precision != "fp32"
-    cudnn = torch.backends.cudnn.flags(
-        enabled=True,
-        benchmark=not config.deterministic,
-        deterministic=config.deterministic,
-        allow_tf32=half,
-    )
-    with cudnn:
-        torch.set_float32_matmul_precision("high" if half else "highest")
+    with gpu_convolutions(config.precision, deterministic=config.deterministic):
+        torch.set_float32_matmul_precision("highest" if config.precision == "fp32" else "high")
         torch.use_deterministic_algorithms(config.deterministic or deterministic)
         try:
             yield

@@ -6,6 +6,7 @@ from medseg3d import __version__
 from medseg3d.config.recipe import build_recipe
 from medseg3d.config.run import RunConfig
 from medseg3d.nets.bundle import Bundle, build_recipe_net
+from medseg3d.train.precision import quicken
 from medseg3d.train.ranks import Ranks
 from medseg3d.train.transfer import freeze, start_from
 
@@ -23,6 +24,6 @@ def begin_network(config: RunConfig, ranks: Ranks, *, resumed: bool) -> Bundle:
     net = build_recipe_net(recipe)
     if config.train.start_from and not resumed:
         start_from(net, recipe, config.train.start_from)
-    net = ranks.with_synchronous_norms(net)
+    net = quicken(ranks.with_synchronous_norms(net), config.train.precision)
     freeze(net, config.train.frozen)
     return Bundle(net, recipe, __version__)
