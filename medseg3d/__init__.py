@@ -7,7 +7,7 @@ Geometry     resample_volume, reorient_volume, preprocess_volume (… .restore)
 Networks     NETS, build_net
 Prediction   predict_logits, predict_labels (arrays), predict_case (files to a Volume)
 Scores       SCHEMES, score_case, score_cases
-Training     train_run
+Training     train_run, train_folds
 
 Everything is loaded on first use, so importing medseg3d costs nothing. The command line has the
 same verbs: `medseg3d --help`. Not a medical device: results are for research.
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from medseg3d.predict.case import predict_case
     from medseg3d.predict.sliding import predict_labels, predict_logits
     from medseg3d.preprocess.pipeline import preprocess_volume
-    from medseg3d.train.trainer import train_run
+    from medseg3d.train.folds import train_folds
+    from medseg3d.train.run import train_run
     from medseg3d.volume import Grid, Volume
 
 __version__ = "0.1.0"
@@ -77,7 +78,8 @@ _HOMES = {
     "predict.case": ["predict_case"],
     "predict.sliding": ["predict_labels", "predict_logits"],
     "preprocess.pipeline": ["preprocess_volume"],
-    "train.trainer": ["train_run"],
+    "train.folds": ["train_folds"],
+    "train.run": ["train_run"],
     "volume": ["Grid", "Volume"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -113,6 +115,7 @@ __all__ = [
     "save_bundle",
     "score_case",
     "score_cases",
+    "train_folds",
     "train_run",
     "write_dicom_seg",
     "write_volume",

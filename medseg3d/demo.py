@@ -17,8 +17,9 @@ from medseg3d.nets.bundle import load_bundle
 from medseg3d.predict.cases import predict_cases
 from medseg3d.predict.output import Output
 from medseg3d.report.page import write_report
-from medseg3d.train.log import CHECKPOINT
-from medseg3d.train.trainer import Progress, train_run
+from medseg3d.train.cases import Progress
+from medseg3d.train.folder import CHECKPOINT
+from medseg3d.train.run import train_run
 
 QUICKSTART: Final = Path(__file__).parent / "config" / "quickstart.yaml"
 NUM_KNOWN: Final = 18

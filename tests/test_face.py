@@ -40,11 +40,12 @@ FACE = [
     "save_bundle",
     "score_case",
     "score_cases",
+    "train_folds",
     "train_run",
     "write_dicom_seg",
     "write_volume",
 ]
-SLOW = {"train_run"}  # brings in monai
+SLOW = {"train_folds", "train_run"}  # brings in monai
 
 
 def names_for_type_checkers() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The command line: one function a verb, imports inside, no logic."""
 
-from medseg3d.cli import start, model, scores, files  # isort: skip  (in the order of --help)
+# isort: off  (in the order of --help)
+from medseg3d.cli import files, model, pretrain, scores, start, training
 from medseg3d.cli.entry import app, main
 
-__all__ = ["app", "files", "main", "model", "scores", "start"]
+__all__ = ["app", "files", "main", "model", "pretrain", "scores", "start", "training"]

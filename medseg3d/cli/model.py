@@ -10,11 +10,9 @@ from medseg3d.cli.entry import NO_SETTINGS, Json, Out, Set, app, grouped, stoppa
 from medseg3d.console import (
     print_facts,
     print_json,
-    print_text,
     progress_bars,
     say,
     say_error,
-    show_event,
 )
 from medseg3d.errors import ConfigError
 
@@ -28,39 +26,6 @@ MEMORY = "Most memory to take, such as 8GiB, of the host and of the GPU; else wh
 VOLUMES = "Also volumes.csv: voxels, mm³ and ml of every value and region of every case."
 MODELS = "Another bundle, to be averaged with the first; repeat for more."
 NO_PATHS: Final[list[Path]] = []
-RUN = "Folder of the run; runs/NAME-OF-THE-YAML if left out."
-
-
-@app.command()
-def train(
-    config: Annotated[Path, typer.Argument(help="The YAML of a run.")],
-    out: Annotated[Path | None, typer.Option("--out", help=RUN)] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that was cut off.")
-    ] = False,
-    settings: Set = NO_SETTINGS,
-    json: Json = False,
-) -> None:
-    """Train a network; OUT/model.safetensors is the bundle to predict with.
-
-    Example: `medseg3d train configs/hippocampus.yaml --out runs/hippocampus --set train.seed=1`
-    """
-    from medseg3d.config.load import load_config
-    from medseg3d.predict.allocator import keep_memory
-    from medseg3d.train.trainer import train_run
-
-    run = load_config(config, settings)
-    if run.predict.keep_memory:
-        keep_memory()
-    out = out or Path("runs") / config.stem
-    with progress_bars() as progress:
-        trained = train_run(run, out, resume=resume, watch=show_event, progress=progress)
-    if json:
-        print_json({"model": str(trained.model), **trained.scores.to_dict()})
-    else:
-        print_text(str(trained.scores))
-        print_facts({"model": trained.model, "scores": out / "validation"})
-    raise typer.Exit(1 if trained.scores.failed else 0)
 
 
 @dataclass(frozen=True, slots=True)

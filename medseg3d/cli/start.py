@@ -1,5 +1,6 @@
 """First steps: try it out, look through a data set."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -38,38 +39,31 @@ def demo(out: Out = Path("demo-out"), settings: Set = NO_SETTINGS, json: Json = 
 
 @app.command()
 def check(
-    config: Annotated[Path, typer.Argument(help="The YAML of a run.")],
+    source: Annotated[
+        Path, typer.Argument(help="The YAML of a run, a data set's folder, or a CSV of cases.")
+    ],
     settings: Set = NO_SETTINGS,
     json: Json = False,
 ) -> None:
-    """Look through a data set: damaged files, grids that differ, foreign labels; all at once.
+    """Look through a data set and list all that is wrong: files, grids, labels, doubles, leaks.
 
-    Example: `medseg3d check configs/hippocampus.yaml`
+    Example: `medseg3d check configs/hippocampus.yaml`, or `medseg3d check DATASET`
     """
-    from medseg3d.config.load import load_config
-    from medseg3d.data.cases import find_cases
-    from medseg3d.data.check import check_cases
-    from medseg3d.data.splits import split_cases
+    from medseg3d.data.doubts import check_data
+    from medseg3d.data.layouts import find_data_set
 
-    run = load_config(config, settings)
-    cases = find_cases(run.data)
-    split = split_cases(cases, run.data.split, folder=run.data.folder)
+    found = find_data_set(source, settings)
     with progress_bars() as progress:
-        checked = []
-        for case in check_cases(cases, run.data.labels, config=run.preprocess):
-            checked.append(case)
-            progress("checking", len(checked), len(cases))
-    faulty = [case for case in checked if case.faults]
+        checked = check_data(found.data, found.preprocess, progress=partial(progress, "checking"))
+    names = [*found.data.labels.values.values()]
     if json:
-        print_json(checked)
+        print_json(checked.to_dict())
     else:
-        names = [*run.data.labels.values.values()]
-        rows = [case.row(names) for case in checked]
+        rows = [case.row(names) for case in checked.cases]
         print_table("Cases", ["case", "shape", "spacing mm", "axes", *names], rows)
-    for case in faulty:
-        say_error(f"case '{case.id}': " + "; ".join(case.faults))
-    say(
-        f"{len(checked)} cases ({len(split.training)} training, {len(split.validation)} "
-        f"validation), {len(faulty)} with faults"
-    )
-    raise typer.Exit(1 if faulty else 0)
+    for doubt in checked.warnings:
+        say(f"warning: {doubt}")
+    for fault in checked.faults:
+        say_error(fault)
+    say(checked.summary(found.data.split.fold))
+    raise typer.Exit(1 if checked.faults else 0)

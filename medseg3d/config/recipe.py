@@ -20,6 +20,8 @@ class Recipe(Section):
     """Channel name -> path pattern of training, in the network's order."""
     labels: LabelScheme
     """Values, names and regions of the label maps."""
+    missing: Literal["refuse", "zeros"] = "refuse"
+    """What to do with cases that lack a channel: an error, or zeros, as in training."""
     preprocess: PreprocessConfig
     """From file to network and back."""
     spatial_dims: Literal[2, 3]
@@ -68,6 +70,7 @@ def build_recipe(run: RunConfig) -> Recipe:
     tile_size = run.predict.tile_size or run.train.patch_size
     return Recipe(
         images=run.data.images,
+        missing="zeros" if run.data.missing == "zeros" else "refuse",
         labels=run.data.labels,
         preprocess=run.preprocess,
         spatial_dims=run.spatial_dims,

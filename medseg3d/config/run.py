@@ -8,6 +8,7 @@ from medseg3d.config.data import DataConfig
 from medseg3d.config.network import NetworkConfig
 from medseg3d.config.predict import Axis, PredictConfig
 from medseg3d.config.preprocess import PreprocessConfig
+from medseg3d.config.pretrain import PretrainConfig
 from medseg3d.config.section import Section
 from medseg3d.config.train import TrainConfig
 
@@ -31,6 +32,8 @@ class RunConfig(Section):
     """Which network, by `kind`, and its knobs."""
     train: TrainConfig = TrainConfig()
     """Patches and optimisation."""
+    pretrain: PretrainConfig = PretrainConfig()
+    """What `medseg3d pretrain` does with images alone."""
     predict: PredictConfig = PredictConfig()
     """Sliding window of validation and prediction."""
 
@@ -38,6 +41,7 @@ class RunConfig(Section):
     def _sections_agree(self) -> "RunConfig":
         sizes = {
             "train.patch_size": self.train.patch_size,
+            "pretrain.patch_size": self.pretrain.patch_size,
             "predict.tile_size": self.predict.tile_size,
         }
         for name, size in sizes.items():

@@ -54,14 +54,28 @@ class PatchStream(Dataset[Sample]):
 
 
 def build_loader(
-    cases: Sequence[StoredCase], config: TrainConfig, *, first_step: int, last_step: int
+    cases: Sequence[StoredCase],
+    config: TrainConfig,
+    *,
+    first_step: int,
+    last_step: int,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> DataLoader[Sample]:
-    """Give the batches of steps `first_step` to `last_step`, the last not included."""
-    numbers = range(first_step * config.batch_size, last_step * config.batch_size)
+    """Give the batches of steps `first_step` to `last_step`, the last not included.
+
+    A step takes `accumulate` batches. Of several processes each gets its share of every batch, so
+    that together they see what one would.
+    """
+    share = config.batch_size // ranks
+    starts = range(
+        first_step * config.accumulate * config.batch_size + rank * share,
+        last_step * config.accumulate * config.batch_size,
+        config.batch_size,
+    )
     return DataLoader(
         PatchStream(cases, config),
-        batch_size=config.batch_size,
-        sampler=numbers,
+        batch_sampler=[[*range(start, start + share)] for start in starts],
         num_workers=config.num_workers,
         persistent_workers=False,
     )

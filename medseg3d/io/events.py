@@ -20,9 +20,24 @@ class Event(BaseModel):
     step: int
     loss: float | None = None
     learning_rate: float | None = None
+    gradient_norms: dict[str, float] = {}
+    """Mean over the epoch's steps, by stage of the network."""
     seconds: float | None = None
+    patches_per_second: float | None = None
+    waiting_share: float | None = None
+    """Share of the time without a batch to train on."""
+    memory_mib: float | None = None
+    """Most memory held, on a GPU during the epoch, else by the process so far."""
     dice: dict[str, float | None] = {}
     mean_dice: float | None = None
+
+    def numbers(self) -> dict[str, float]:
+        """Give what was measured by name, parts with a slash: `dice/core`."""
+        found: dict[str, float] = {}
+        for name, value in self.model_dump(exclude={"event", "epoch", "step"}).items():
+            parts = value.items() if isinstance(value, dict) else [("", value)]
+            found |= {f"{name}/{p}".strip("/"): number for p, number in parts if number is not None}
+        return found
 
 
 def read_events(path: Path) -> list[Event]:

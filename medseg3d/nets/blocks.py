@@ -146,7 +146,8 @@ def build_conv(
     active: bool = True,
 ) -> nn.Sequential:
     """Build convolution, norm and, if `active`, activation; without a norm there is a bias."""
-    conv = style.ops.conv(
+    build = style.ops.conv if groups == 1 else style.ops.depthwise_conv
+    conv = build(
         in_channels,
         out_channels,
         kernel,

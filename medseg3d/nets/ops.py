@@ -6,12 +6,15 @@ from typing import Final
 
 from torch import nn
 
+from medseg3d.nets.convolutions import Conv3d, DepthwiseConv3d, MeanPool3d
+
 
 @dataclass(frozen=True, slots=True)
 class Ops:
     """The layers of one dimensionality."""
 
     conv: Callable[..., nn.Module]
+    depthwise_conv: Callable[..., nn.Module]
     transposed_conv: Callable[..., nn.Module]
     max_pool: Callable[..., nn.Module]
     mean_pool: Callable[..., nn.Module]
@@ -25,6 +28,7 @@ class Ops:
 OPS: Final = {
     2: Ops(
         conv=nn.Conv2d,
+        depthwise_conv=nn.Conv2d,
         transposed_conv=nn.ConvTranspose2d,
         max_pool=nn.MaxPool2d,
         mean_pool=nn.AvgPool2d,
@@ -35,10 +39,11 @@ OPS: Final = {
         interpolation="bilinear",
     ),
     3: Ops(
-        conv=nn.Conv3d,
+        conv=Conv3d,
+        depthwise_conv=DepthwiseConv3d,
         transposed_conv=nn.ConvTranspose3d,
         max_pool=nn.MaxPool3d,
-        mean_pool=nn.AvgPool3d,
+        mean_pool=MeanPool3d,
         global_pool=nn.AdaptiveAvgPool3d,
         batch_norm=nn.BatchNorm3d,
         instance_norm=nn.InstanceNorm3d,

@@ -12,6 +12,7 @@ from torch import Tensor
 from medseg3d.arrays import LabelMapIJK, MaskIJK, TripleInt
 from medseg3d.config.recipe import Recipe
 from medseg3d.data.cases import read_images
+from medseg3d.data.inputs import spread_files
 from medseg3d.errors import ConfigError
 from medseg3d.geometry.crop import Box, nonzero_box
 from medseg3d.labels import channels_to_values, regions_to_values
@@ -59,7 +60,7 @@ class Predicted:
 
 def predict_case(
     bundles: Bundle | Sequence[Bundle],
-    images: str | Path | Sequence[str | Path] | Volume,
+    images: str | Path | Sequence[str | Path | None] | Volume,
     *,
     engine: Engine | None = None,
     budget: Budget | None = None,
@@ -67,10 +68,11 @@ def predict_case(
 ) -> Volume:
     """Segment one case: a Volume of one channel, on exactly the grid of the images.
 
-    `images` are files, one per channel in the order of `bundle.recipe.images`, or a Volume with
-    those channels. Several bundles are averaged. Runs on the device of each `bundle.net`, in the
-    precision of its recipe; with a `budget` (see `plan_budget`) in the memory that it allows. For
-    many cases, `compose_engine` prepares the networks once.
+    `images` are files, one per channel in the order of `bundle.recipe.images` (one for all of them
+    where training had such files; None for one that is zeros), or a Volume with those channels.
+    Several bundles are averaged. Runs on the device of each `bundle.net`, in the precision of its
+    recipe; with a `budget` (see `plan_budget`) in the memory that it allows. For many cases,
+    `compose_engine` prepares the networks once.
 
     Raises:
         ConfigError: not as many channels as the model takes, models that cannot be averaged, or
@@ -89,7 +91,9 @@ def predict_case(
     return restore_label_map(predicted, prepared, recipe)
 
 
-def prepare_case(images: str | Path | Sequence[str | Path] | Volume, recipe: Recipe) -> Prepared:
+def prepare_case(
+    images: str | Path | Sequence[str | Path | None] | Volume, recipe: Recipe
+) -> Prepared:
     """Read and preprocess a case; else as `predict_case`."""
     if isinstance(images, str | Path):
         images = [images]
@@ -236,10 +240,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _read_channels(images: Sequence[str | Path], recipe: Recipe) -> Volume:
-    if len(images) != len(recipe.images):
+def _read_channels(images: Sequence[str | Path | None], recipe: Recipe) -> Volume:
+    files = [None if image is None else Path(image) for image in images]
+    if None in files and recipe.missing != "zeros":
         raise ConfigError(
-            f"the model takes {len(recipe.images)} files ({', '.join(recipe.images)}), "
-            f"got {len(images)}"
+            "a channel is None, which this model was not trained for: it needs "
+            f"{', '.join(recipe.images)}. Give a file for each; data.missing=zeros trains others."
         )
-    return read_images([Path(path) for path in images], recipe.preprocess)
+    return read_images([*spread_files(files, recipe.images).values()], recipe.preprocess)

@@ -142,7 +142,7 @@ def predict_inputs(
     if recipe.predict.keep_memory:
         keep_memory()
     output = plan_output(output, models, recipe)
-    cases = find_inputs(inputs, recipe.images)
+    cases = find_inputs(inputs, recipe.images, missing=recipe.missing)
     yield from predict_cases(bundles, cases, out, output=output, memory=memory, progress=progress)
 
 

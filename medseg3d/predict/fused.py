@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medseg3d.nets.blocks import ResidualUnit
-from medseg3d.predict.norms import SampleNorm
+from medseg3d.nets.norms import SampleNorm
 
 ELEMENTS: Final = tl.constexpr(4096)
 """What a program works on at a time: rows are voxels, columns channels."""

@@ -107,7 +107,7 @@ def plan_memory(budget: Budget, size: CaseSize) -> MemoryPlan:
 
 
 def plan_before(
-    budget: Budget, images: str | Path | Sequence[str | Path] | Volume
+    budget: Budget, images: str | Path | Sequence[str | Path | None] | Volume
 ) -> MemoryPlan | None:
     """Plan a case by the headers of its files; None where they do not tell its size.
 
@@ -120,7 +120,7 @@ def plan_before(
     if isinstance(images, Volume):
         return None
     paths = [images] if isinstance(images, str | Path) else images
-    size = _scan_case([Path(path) for path in paths], budget.recipe)
+    size = _scan_case([Path(path) for path in paths if path is not None], budget.recipe)
     return plan_memory(budget, size) if size else None
 
 
@@ -142,7 +142,7 @@ def _scan_case(paths: Sequence[Path], recipe: Recipe) -> CaseSize | None:
     if spacing_mm:
         network = spaced_grid(network, spacing_mm)
     dtype = np.result_type(*(dtype for _, dtype in scanned))
-    return CaseSize(grid.shape_IJK, network.shape_IJK, dtype.itemsize * len(paths))
+    return CaseSize(grid.shape_IJK, network.shape_IJK, dtype.itemsize * len(recipe.images))
 
 
 def _plan(

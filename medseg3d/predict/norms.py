@@ -2,48 +2,23 @@
 
 from itertools import pairwise
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-from torch.nn.functional import batch_norm
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from medseg3d.nets.norms import replace_instance_norms
 from medseg3d.nets.ops import BATCH_NORMS, CONVOLUTIONS
 
 
-class SampleNorm(nn.Module):
-    """Instance norm that leaves the order of memory as it is.
-
-    torch's own copies channels-last input twice. Batch norm of a single sample is instance norm.
-    """
-
-    def __init__(self, norm: nn.InstanceNorm2d | nn.InstanceNorm3d) -> None:
-        super().__init__()
-        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
-        self.affine = norm.affine
-
-    def forward(self, x: Float[Tensor, "B C *spatial"]) -> Float[Tensor, "B C *spatial"]:
-        """Normalise each channel of each sample."""
-        samples = [
-            batch_norm(one, None, None, self.weight, self.bias, True, 0.0, self.eps)
-            for one in torch.split(x, 1)
-        ]
-        return samples[0] if len(samples) == 1 else torch.cat(samples)
-
-
 def quicken_norms(net: nn.Module) -> nn.Module:
-    """Fold batch norms into the convolutions before them, replace instance norms; in place.
+    """Fold batch norms into the convolutions before them, replace instance norms; in place."""
+    for module in net.modules():
+        if isinstance(module, nn.Sequential):
+            _fold_batch_norms(module)
+    return replace_instance_norms(net)
 
-    Those that track statistics do not normalise by the sample, and stay.
-    """
-    if isinstance(net, nn.Sequential):
-        for n, (conv, norm) in enumerate(pairwise(net)):
-            if isinstance(conv, CONVOLUTIONS) and isinstance(norm, BATCH_NORMS):
-                transposed = isinstance(conv, nn.ConvTranspose2d | nn.ConvTranspose3d)
-                net[n], net[n + 1] = fuse_conv_bn_eval(conv, norm, transposed), nn.Identity()
-    for name, child in net.named_children():
-        if not isinstance(child, nn.InstanceNorm2d | nn.InstanceNorm3d):
-            quicken_norms(child)
-        elif not child.track_running_stats:
-            setattr(net, name, SampleNorm(child))
-    return net
+
+def _fold_batch_norms(layers: nn.Sequential) -> None:
+    for n, (conv, norm) in enumerate(pairwise(layers)):
+        if isinstance(conv, CONVOLUTIONS) and isinstance(norm, BATCH_NORMS):
+            transposed = isinstance(conv, nn.ConvTranspose2d | nn.ConvTranspose3d)
+            layers[n], layers[n + 1] = fuse_conv_bn_eval(conv, norm, transposed), nn.Identity()

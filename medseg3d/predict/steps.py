@@ -37,8 +37,8 @@ Report: TypeAlias = Callable[[str, SupportsFloat, int], None]
 """Called with what is being done, the number done, of which a part may be half done, and the number
 in all: the tiles of each case, and the `cases`."""
 
-Planned: TypeAlias = tuple[list[Path], MemoryPlan | None]
-"""The images of a case, and how it is run where their headers tell."""
+Planned: TypeAlias = tuple[list[Path | None], MemoryPlan | None]
+"""The images of a case, None for those it lacks, and how it is run where their headers tell."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,13 +116,13 @@ class Steps:
     def _measure(self, case: Case, label_map: Volume) -> None:
         self.volumes[case.id] = measure_volumes(case.id, label_map, self.recipe.labels)
 
-    def _images(self, case: Case) -> list[Path]:
-        return [case.images[channel] for channel in self.recipe.images]
+    def _images(self, case: Case) -> list[Path | None]:
+        return [case.images.get(channel) for channel in self.recipe.images]
 
     def plan(self, case: Case) -> Planned:
         """Plan a case by the headers of its images, before it is begun."""
         images = self._images(case)
-        require_source(images[0], self.output)
+        require_source(_first(images), self.output)
         plan = plan_before(self.budget, images)
         self.plans.extend([plan] if plan else [])
         return images, plan
@@ -160,7 +160,7 @@ class Steps:
             files,
             predicted=predicted,
             prepared=prepared,
-            image=self._images(case)[0],
+            image=_first(self._images(case)),
             recipe=self.recipe,
             output=self.output,
         )
@@ -185,6 +185,10 @@ class Steps:
             yield watch
         finally:
             report(case.id, 1, 1)  # also where it failed half way
+
+
+def _first(images: Sequence[Path | None]) -> Path:
+    return next(path for path in images if path is not None)
 
 
 def _without_image(prepared: Prepared) -> Prepared:

@@ -12,6 +12,8 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import Final
 
+import numpy as np
+
 from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.data.case_log import named_in_log
 from medseg3d.data.cases import Case, read_images
@@ -57,6 +59,8 @@ def preprocess_cases(
     progress: Callable[[int, int], None] | None = None,
 ) -> StoredCases:
     """Bring every case into the store, except those that are there already, from the same files.
+
+    A case without a reference is background throughout.
 
     With several `workers` these are fresh processes, so that a script needs its
     `if __name__ == "__main__":`. What is stored does not depend on their number. Stopped by
@@ -135,17 +139,18 @@ def _do_job(job: Job) -> Done:
 
 def _preprocess_case(job: Job) -> None:
     case, config, labels = job.case, job.config, job.labels
-    if case.reference is None:
-        raise ConfigError("there is no reference to train on; set data.reference")
-    image = read_images([*case.images.values()], config)
+    image = read_images(case.paths, config)
     preprocessed = preprocess_volume(image, config)
     del image
-    label_map = preprocessed.follow(read_label_map(case.reference, labels))
+    channels_IJK = np.zeros(preprocessed.volume.shape_IJK, dtype=np.uint8)
+    if case.reference is not None:
+        label_map = preprocessed.follow(read_label_map(case.reference, labels))
+        channels_IJK = values_to_channels(label_map, labels)
     job.store.save(
         case.id,
         job.key,
         image_CIJK=preprocessed.volume.array_CIJK,
-        channels_IJK=values_to_channels(label_map, labels),
+        channels_IJK=channels_IJK,
         spacing_mm=preprocessed.volume.spacing_mm,
     )
 

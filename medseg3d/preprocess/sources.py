@@ -31,7 +31,7 @@ def find_keys(
     So a data set may be copied or moved. A file is read again only where its path, size or time is
     not the one that the store remembers.
     """
-    paths = {path for case in cases for path in (*case.images.values(), case.reference) if path}
+    paths = {path for case in cases for path in (*case.paths, case.reference) if path}
     parts = {path: _parts(path) for path in paths}
     digests = _find_digests({part for found in parts.values() for part in found}, store)
     done = [PREPROCESSING, config.model_dump(mode="json"), labels.channel_values]
@@ -40,7 +40,7 @@ def find_keys(
         return [digests[part] for part in parts[path]] if path else []
 
     return {
-        case.id: _shorten([done, [*map(content, case.images.values())], content(case.reference)])
+        case.id: _shorten([done, [*map(content, case.paths)], content(case.reference)])
         for case in cases
     }
 

@@ -1,5 +1,12 @@
-"""The state from which a killed run goes on: weights, optimiser, step; safetensors, no pickle."""
+"""The state from which a killed run goes on; safetensors, no pickle.
 
+What is a function of the step is not in it: the order of patches, what dropout draws, the learning
+rate.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,53 +18,83 @@ from medseg3d.errors import BundleError
 from medseg3d.io.atomic import write_atomically
 from medseg3d.nets.bundle import digest_of
 
-
-def save_checkpoint(path: Path, net: nn.Module, optimizer: optim.Optimizer, *, step: int) -> None:
-    """Write the state after `step` steps, whole or not at all."""
-    tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
-    for number, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items()}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    sha256 = digest_of({"step": step}, tensors)
-    write_atomically(path, save(tensors, metadata={"step": str(step), "sha256": sha256}))
+Tensors = Mapping[str, Tensor]
 
 
-def load_checkpoint(path: Path, net: nn.Module, optimizer: optim.Optimizer) -> int:
-    """Put a saved state into a network and its optimiser; give the number of steps done.
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """Tensors by part (`net`, `optimizer`, …) and name, and plain facts."""
+
+    parts: Mapping[str, Tensors]
+    facts: Mapping[str, Any]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a state, whole or not at all."""
+    tensors = {
+        f"{part}.{name}": tensor.detach().cpu().contiguous()
+        for part, named in checkpoint.parts.items()
+        for name, tensor in named.items()
+    }
+    facts = dict(checkpoint.facts)
+    metadata = {"facts": json.dumps(facts), "sha256": digest_of(facts, tensors)}
+    write_atomically(path, save(tensors, metadata=metadata))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a state.
 
     Raises:
-        BundleError: the file is damaged or was made by another network.
+        BundleError: the file is damaged, or of an older medseg3d.
     """
     try:
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata()
-            step = int(metadata["step"])
+            facts = json.loads(metadata["facts"])
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}
-        _require_digest(metadata["sha256"], step, tensors)
-        weights, states = _split(tensors)
-        net.load_state_dict(weights)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise BundleError(
-            f"checkpoint '{path}' cannot be resumed from: {error}. Delete it to start again."
-        ) from error
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": states, "param_groups": groups})
-    return step
-
-
-def _require_digest(sha256: str, step: int, tensors: dict[str, Tensor]) -> None:
-    if digest_of({"step": step}, tensors) != sha256:
-        raise ValueError("its SHA-256 is not the one it was written with")
-
-
-def _split(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[int, dict[str, Any]]]:
-    weights: dict[str, Tensor] = {}
-    states: dict[int, dict[str, Any]] = {}
+        _require_digest(metadata["sha256"], facts, tensors)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise _not_resumable(path, error) from error
+    parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
-        if part == "net":
-            weights[rest] = tensor
-        else:
-            number, _, key = rest.partition(".")
-            states.setdefault(int(number), {})[key] = tensor
-    return weights, states
+        parts.setdefault(part, {})[rest] = tensor
+    return Checkpoint(parts, facts)
+
+
+def parts_of(net: nn.Module, optimizer: optim.Optimizer) -> dict[str, Tensors]:
+    """Give the tensors of a network and its optimiser."""
+    states = optimizer.state_dict()["state"]
+    return {
+        "net": net.state_dict(),
+        "optimizer": {f"{n}.{name}": t for n, state in states.items() for name, t in state.items()},
+    }
+
+
+def restore(saved: Checkpoint, net: nn.Module, optimizer: optim.Optimizer, *, path: Path) -> None:
+    """Put what `parts_of` gave back, onto the devices where they are now.
+
+    Raises:
+        BundleError: it was made by another network.
+    """
+    try:
+        net.load_state_dict(saved.parts["net"])
+    except (RuntimeError, KeyError) as error:
+        raise _not_resumable(path, error) from error
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in saved.parts.get("optimizer", {}).items():
+        number, _, key = name.partition(".")
+        states.setdefault(int(number), {})[key] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": states, "param_groups": groups})
+
+
+def _not_resumable(path: Path, error: Exception) -> BundleError:
+    return BundleError(
+        f"checkpoint '{path}' cannot be resumed from: {error}. Delete it to start again."
+    )
+
+
+def _require_digest(sha256: str, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    if digest_of(facts, tensors) != sha256:
+        raise ValueError("its SHA-256 is not the one it was written with")

@@ -1,5 +1,6 @@
 """A mean of the weights over the last steps, which segments better than any one of them."""
 
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Final
 
@@ -41,7 +42,7 @@ class Ema:
         """Give everything a resumed mean goes on from, as tensors."""
         return {**self.net.state_dict(), COUNT: torch.tensor(self.num_updates)}
 
-    def load(self, state: dict[str, Tensor]) -> None:
+    def load(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state.
 
         Raises:

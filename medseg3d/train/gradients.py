@@ -5,7 +5,7 @@ other networks, what lies on top.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, groupby
 from typing import Final
 
@@ -72,6 +72,15 @@ class GradientWatch:
                 )
         self._begin()
         return means
+
+    def state(self) -> dict[str, Tensor]:
+        """Give everything a resumed epoch goes on from, as tensors."""
+        return {"sums": self.sums_S, "num_steps": self.num_steps}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state."""
+        self.sums_S.copy_(state["sums"])
+        self.num_steps.copy_(state["num_steps"])
 
     @torch.no_grad()
     def _starved(self, means_S: Float[Tensor, "S"]) -> Iterator[tuple[str, float]]:

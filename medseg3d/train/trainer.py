@@ -1,105 +1,49 @@
-"""The story of a training: cases → store → patches → steps → checkpoints → bundle → scores."""
+"""One network in training, from step to step."""
 
-import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Final, Literal
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
-from torch import nn
+from lightning_fabric.plugins.precision import Precision
+from torch import Tensor
 
-from medseg3d import __version__
-from medseg3d.config.recipe import build_recipe
 from medseg3d.config.run import RunConfig
-from medseg3d.data.cases import Case, find_cases, read_cases, write_cases
 from medseg3d.data.loader import build_loader
-from medseg3d.data.splits import Split, split_cases
-from medseg3d.data.store import Store, StoredCases, read_keys, require_labels, write_keys
-from medseg3d.errors import ConfigError
-from medseg3d.evaluate.folder import score_cases
-from medseg3d.evaluate.overlap import dice
-from medseg3d.evaluate.results import Scores
-from medseg3d.evaluate.tables import write_scores
+from medseg3d.data.splits import Split
 from medseg3d.io.events import Event
-from medseg3d.labels import channels_to_values, region_masks
-from medseg3d.nets.bundle import Bundle, build_recipe_net, save_bundle
-from medseg3d.predict.case import choose_device, predict_image
-from medseg3d.predict.cases import predict_cases
-from medseg3d.predict.compose import compose_engine
-from medseg3d.predict.output import Output
-from medseg3d.predict.tiles import require_divisible
-from medseg3d.preprocess.dataset import changed_cases, preprocess_cases
-from medseg3d.train.checkpoint import load_checkpoint, save_checkpoint
-from medseg3d.train.log import CHECKPOINT, RunLog, claim_run
+from medseg3d.nets.bundle import Bundle, save_bundle
+from medseg3d.train.cases import Progress, stored_cases
+from medseg3d.train.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    parts_of,
+    restore,
+    save_checkpoint,
+)
+from medseg3d.train.ema import Ema
+from medseg3d.train.folder import BEST, CHECKPOINT
+from medseg3d.train.gradients import GradientWatch
+from medseg3d.train.log import RunLog
 from medseg3d.train.losses import build_loss
+from medseg3d.train.network import begin_network
 from medseg3d.train.optim import build_optimizer, learning_rate_at
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, the number done, and the number in all."""
-
+from medseg3d.train.ranks import Ranks, join_ranks
+from medseg3d.train.signals import Stopped, StopRequest
+from medseg3d.train.tally import Tally, memory_peak_mib
+from medseg3d.train.validation import validate_cases
 
 SEED_STRIDE: Final = 1_000_003
-"""Keeps the random streams of two seeds apart: step n of one is no step of the next."""
-
-STORED: Final = "stored.json"
-"""File of a run that says which of a store's cases are its own: case -> key."""
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedRun:
-    """What a finished training leaves: the bundle's file and the scores of the held-out cases."""
-
-    model: Path
-    scores: Scores
-
-
-def train_run(
-    config: RunConfig,
-    folder: Path,
-    *,
-    resume: bool = False,
-    watch: Callable[[Event], None] | None = None,
-    progress: Progress | None = None,
-) -> TrainedRun:
-    """Train a network and score it on the held-out cases, through the doors its users take.
-
-    `folder` receives config.yaml, training.csv, validation.csv, metrics.jsonl, the preprocessed
-    cases (store/), checkpoint.safetensors, model.safetensors (the bundle), and validation/ with
-    label maps and scores. A killed run that is resumed ends with the same weights, bit for bit on
-    a CPU in 32-bit precision.
-
-    Raises:
-        ConfigError: the run cannot be done as configured, or `folder` holds another.
-        FormatError, GridError, LabelError: a case is not as it should be; the message names it.
-    """
-    report: Progress = progress or _keep_quiet
-    _require_fitting_patch(config)
-    with claim_run(config, folder, resume=resume):
-        return _train(config, folder, watch, report)
-
-
-def _train(
-    config: RunConfig, folder: Path, watch: Callable[[Event], None] | None, report: Progress
-) -> TrainedRun:
-    split = _prepare_cases(config, folder, report)
-    gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(gpus):
-        trainer = Trainer(config, split, folder, watch=watch)
-        trainer.run(report)
-    model = folder / "model.safetensors"
-    save_bundle(trainer.bundle, model)
-    scores = _score_held_out(trainer, split, folder, report)
-    return TrainedRun(model, scores)
+"""Keeps the random streams of two seeds apart: batch n of one is no batch of the next."""
+RANK_STRIDE: Final = 2**40
+"""Keeps those of two processes apart."""
 
 
 class Trainer:
-    """One network in training: weights, optimiser, and the step it is at."""
+    """A network, its optimiser, and the step they are at; the same on each process of a run."""
 
     def __init__(
         self,
@@ -107,27 +51,41 @@ class Trainer:
         split: Split,
         folder: Path,
         *,
+        ranks: Ranks | None = None,
         watch: Callable[[Event], None] | None = None,
     ) -> None:
         """Build the network and go to where the folder's checkpoint, if any, left off."""
         self.config = config.train
         self.folder = folder
-        stored = StoredCases(Store(folder / "store"), read_keys(folder / STORED))
+        self.ranks = ranks or join_ranks(config.train)
+        stored = stored_cases(config, folder)
         self.training = stored.choose([case.id for case in split.training])
         self.validation = stored.choose([case.id for case in split.validation])
-        torch.manual_seed(config.train.seed)
-        recipe = build_recipe(config)
-        self.bundle = Bundle(build_recipe_net(recipe), recipe, __version__)
+        self.fabric = self.ranks.fabric
+        resumed = (folder / CHECKPOINT).exists()
+        self.bundle = begin_network(config, self.ranks, resumed=resumed)
         optimizer = build_optimizer(self.bundle.net, config.train)
-        self.fabric = build_fabric(config)
         self.net, self.optimizer = self.fabric.setup(self.bundle.net, optimizer)
+        decay = config.train.ema_decay
+        self.ema = None if decay is None else Ema(self.bundle.net, decay=decay)
+        self.gradients = GradientWatch(self.bundle.net)
         loss = build_loss(config.train.loss, config.data.labels, outputs=config.outputs)
         self.loss = loss.to(self.fabric.device)
         self.step = 0
-        if self.checkpoint.exists():  # after the setup, so that all of it goes to the device
-            self.step = load_checkpoint(self.checkpoint, self.bundle.net, optimizer)
-        self.log = RunLog(folder / "metrics.jsonl", watch=watch)
-        self.log.rewind(self.step)
+        self.epochs_closed = 0
+        self.best: float | None = None
+        self.fruitless = 0
+        self.tally = Tally()
+        self.log = RunLog(folder, config.train, watch=watch) if self.ranks.first else None
+        if resumed:  # after the setup, so that all of it goes to the device
+            self._restore(load_checkpoint(self.checkpoint))
+        if self.log:
+            self.log.rewind(self.epochs_closed)
+
+    @property
+    def shipped(self) -> Bundle:
+        """The network that is validated and shipped: the mean of the weights, where one is kept."""
+        return self.bundle if self.ema is None else replace(self.bundle, net=self.ema.net)
 
     @property
     def checkpoint(self) -> Path:
@@ -135,172 +93,188 @@ class Trainer:
         return self.folder / CHECKPOINT
 
     @property
-    def epoch(self) -> int:
-        """Number of epochs done."""
-        return self.step // self.config.steps_per_epoch
+    def last_step(self) -> int:
+        """Number of steps after which training ends, unless it ends early."""
+        return self.config.epochs * self.config.steps_per_epoch
 
-    def run(self, report: Progress) -> None:
-        """Train to the last epoch, looking and saving as often as configured."""
-        config = self.config
-        last_step = config.epochs * config.steps_per_epoch
-        batches = iter(
-            build_loader(self.training, config, first_step=self.step, last_step=last_step)
-        )
-        while self.step < last_step:
-            started, losses = perf_counter(), []
-            for _ in range(config.steps_per_epoch):
-                losses.append(self.train_step(*self.fabric.to_device(next(batches))))
-                report("training", self.step, last_step)
-            self.log.write(
-                Event(
-                    event="epoch",
-                    epoch=self.epoch,
-                    step=self.step,
-                    loss=float(np.mean(losses)),
-                    learning_rate=learning_rate_at(self.step - 1, config),
-                    seconds=round(perf_counter() - started, 3),
-                )
-            )
-            if self.epoch % config.validate_every == 0 and self.step < last_step:
-                self.validate()
-            if self.epoch % config.checkpoint_every == 0 or self.step == last_step:
-                save_checkpoint(self.checkpoint, self.bundle.net, self.optimizer, step=self.step)
-        self.bundle.net.eval()
+    @property
+    def finished(self) -> bool:
+        """Tell whether all epochs are done, or the last validations brought nothing."""
+        patience = self.config.patience
+        out_of_patience = patience is not None and self.fruitless >= patience
+        return out_of_patience or self.epochs_closed == self.config.epochs
 
-    def train_step(self, image: torch.Tensor, channels: torch.Tensor) -> float:
-        """Take one optimiser step on a batch; give its loss.
+    def run(self, report: Progress, stop: StopRequest) -> None:
+        """Train to the end, looking and saving as often as configured.
 
         Raises:
-            ConfigError: the loss is not finite; the weights are still those of the step before.
+            ConfigError: the loss is not finite; the checkpoint is older than that.
+            Stopped: a signal came; the state after the last step is saved.
         """
-        # whatever dropout draws depends on the step alone, so that a resumed run draws the same
-        torch.manual_seed(self.config.seed * SEED_STRIDE + self.step)
-        self.net.train()
-        rate = learning_rate_at(self.step, self.config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        loss = self.loss(self.net(image), channels)
-        if not torch.isfinite(loss):
-            raise ConfigError(
-                f"the loss became {loss.item()} at step {self.step}: training diverged. Lower "
-                "train.learning_rate or set train.clip_norm; the last checkpoint is still whole."
-            )
-        self.optimizer.zero_grad()
-        self.fabric.backward(loss)
-        if self.config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.bundle.net.parameters(), self.config.clip_norm)
-        self.optimizer.step()
-        self.step += 1
-        return loss.item()
-
-    def validate(self) -> None:
-        """Log each region's mean Dice over the held-out cases, on the preprocessed grid."""
+        batches = self._batches()
+        with stop.awaited():
+            while not self.finished:
+                end = (self.epochs_closed + 1) * self.config.steps_per_epoch
+                while self.step < end:
+                    self.train_step(batches)
+                    report("training", self.step, self.last_step)
+                    self._obey(stop)
+                self._close_epoch(stop)
+                self._obey(stop)
         self.bundle.net.eval()
-        labels = self.bundle.recipe.labels
-        per_region: dict[str, list[float]] = {region: [] for region in labels.regions}
-        engine = compose_engine([self.bundle])
-        for case in self.validation:
-            image_CIJK = np.asarray(case.image_CIJK)
-            predicted = predict_image(engine, image_CIJK, self.bundle.recipe)
-            pair = [channels_to_values(case.channels_IJK, labels), predicted.values_IJK]
-            masks = zip(*(region_masks(label_map, labels) for label_map in pair), strict=True)
-            for (region, reference), (_, mask) in masks:
-                per_region[region].append(dice(reference, mask))
-        mean = {region: float(np.mean(values)) for region, values in per_region.items()}
-        self.log_dice("validation", mean)
 
-    def log_dice(self, event: Literal["validation", "end"], mean: dict[str, float]) -> None:
-        """Log each region's mean Dice, and the mean over regions."""
-        self.log.write(
-            Event(
-                event=event,
-                epoch=self.epoch,
-                step=self.step,
-                dice=dict(mean),
-                mean_dice=float(np.mean([*mean.values()])),
-            )
+    def train_step(self, batches: Iterator[list[Tensor]]) -> None:
+        """Take one optimiser step on the next batch, or the next few."""
+        begun = perf_counter()
+        config = self.config
+        self.net.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(self.step, config)
+        self.optimizer.zero_grad()
+        losses = []
+        for number in range(config.accumulate):
+            asked = perf_counter()
+            image, channels = self.fabric.to_device(next(batches))
+            self.tally.waited += perf_counter() - asked
+            self._seed(self.step * config.accumulate + number)
+            more_to_come = number + 1 < config.accumulate
+            with self.fabric.no_backward_sync(self.net, enabled=more_to_come):
+                loss = self.loss(self.net(image), channels)
+                self.fabric.backward(loss / config.accumulate)
+            losses.append(loss.detach())
+        self.precision.unscale_gradients(self.optimizer.optimizer)
+        self.gradients.clip(config.clip_norm)
+        self.optimizer.step()
+        if self.ema:
+            self.ema.update(self.bundle.net)
+        self.step += 1
+        self.tally.add(torch.stack(losses).mean())
+        self.tally.seconds += perf_counter() - begun
+
+    def validate(self, stop: StopRequest | None = None) -> float | None:
+        """Log each region's mean Dice over the held-out cases, on the preprocessed grid.
+
+        Gives the mean over regions, or None where a signal came before all cases were seen.
+        """
+        means = validate_cases(self.shipped, self.validation, ranks=self.ranks, stop=stop)
+        return None if means is None else self.log_dice("validation", means)
+
+    def log_dice(self, event: Literal["validation", "end"], means: dict[str, float]) -> float:
+        """Log each region's mean Dice, and the mean over regions, which is given back."""
+        mean = float(np.mean([*means.values()]))
+        self._write(
+            Event(event=event, epoch=self.epoch, step=self.step, dice=means, mean_dice=mean)
+        )
+        return mean
+
+    @property
+    def epoch(self) -> int:
+        """Number of epochs whose steps are done."""
+        return self.step // self.config.steps_per_epoch
+
+    @property
+    def precision(self) -> Precision:
+        """What scales losses and gradients in fp16, and does nothing else."""
+        return self.fabric.strategy.precision
+
+    def _batches(self) -> Iterator[list[Tensor]]:
+        loader = build_loader(
+            self.training,
+            self.config,
+            first_step=self.step,
+            last_step=self.last_step,
+            rank=self.ranks.number,
+            ranks=self.ranks.count,
+        )
+        return iter(loader)
+
+    def _seed(self, batch: int) -> None:
+        """Let what dropout draws depend on the batch alone, so that a resumed run does the same."""
+        torch.manual_seed(self.config.seed * SEED_STRIDE + batch + self.ranks.number * RANK_STRIDE)
+
+    def _close_epoch(self, stop: StopRequest) -> None:
+        """Log an epoch, look at the held-out cases, and save, each if it is time.
+
+        Where a signal cuts the look short, the epoch stays open, and a resumed run comes here
+        first.
+        """
+        self.tally.settle(self.ranks, step=self.step)
+        if not self.tally.gradient_norms:
+            self.tally.gradient_norms = self.gradients.end_epoch()
+        self._write(self._epoch_event())
+        last = self.step == self.last_step
+        if last or self.epoch % self.config.validate_every == 0:
+            mean = self.validate(stop)
+            if mean is None:
+                return
+            self._judge(mean)
+        self.tally = Tally()
+        self.epochs_closed = self.epoch
+        if self.finished or self.epoch % self.config.checkpoint_every == 0:
+            self.save()
+
+    def _epoch_event(self) -> Event:
+        seconds = self.tally.seconds
+        patches = self.config.steps_per_epoch * self.config.accumulate * self.config.batch_size
+        return Event(
+            event="epoch",
+            epoch=self.epoch,
+            step=self.step,
+            loss=float(np.mean(self.tally.losses)),
+            learning_rate=learning_rate_at(self.step - 1, self.config),
+            gradient_norms=self.tally.gradient_norms,
+            seconds=round(seconds, 3),
+            patches_per_second=round(patches / seconds, 3),
+            waiting_share=round(self.tally.waited / seconds, 4),
+            memory_mib=memory_peak_mib(self.fabric.device),
         )
 
+    def _judge(self, mean: float) -> None:
+        """Keep the weights of the best validation."""
+        if self.best is None or mean > self.best:
+            self.best, self.fruitless = mean, 0
+            if self.ranks.first:
+                save_bundle(self.shipped, self.folder / BEST)
+        else:
+            self.fruitless += 1
 
-def build_fabric(config: RunConfig) -> Fabric:
-    """Set up device and precision."""
-    device = choose_device(config.train.device)
-    precision = "bf16-mixed" if config.train.precision == "bf16" else "32-true"
-    return Fabric(accelerator=device.type, devices=1, precision=precision)  # type: ignore[arg-type]
+    def _obey(self, stop: StopRequest) -> None:
+        """Save and stop if a signal has come to any process."""
+        if self.ranks.any(stop):
+            self.tally.settle(self.ranks, step=self.step)
+            self.save()
+            raise Stopped(max(number for number in self.ranks.gather(stop.signal) if number))
 
+    def _write(self, event: Event) -> None:
+        if self.log:
+            self.log.write(event)
 
-def _require_fitting_patch(config: RunConfig) -> None:
-    with torch.device("meta"):
-        net = build_recipe_net(build_recipe(config))
-    sizes = {
-        "train.patch_size": config.train.patch_size,
-        "predict.tile_size": config.predict.tile_size,
-    }
-    for name, size in sizes.items():
-        if size is not None:
-            require_divisible(size, getattr(net, "divisor", (1,) * len(size)), name=name)
-    # on the meta device a forward pass costs nothing and refuses what the network cannot take
-    patch = (config.train.batch_size, len(config.data.images), *config.train.patch_size)
-    net(torch.empty(patch, device="meta"))
+    def save(self) -> None:
+        """Write the checkpoint."""
+        if not self.ranks.first:
+            return
+        parts = {
+            **parts_of(self.bundle.net, self.optimizer.optimizer),
+            "gradients": self.gradients.state(),
+            "ema": self.ema.state() if self.ema else {},
+        }
+        facts = {
+            "step": self.step,
+            "epochs_closed": self.epochs_closed,
+            "best": self.best,
+            "fruitless": self.fruitless,
+            "tally": self.tally.state(),
+            "scaler": self.precision.state_dict(),
+        }
+        save_checkpoint(self.checkpoint, Checkpoint(parts, facts))
 
-
-def _prepare_cases(config: RunConfig, folder: Path, report: Progress) -> Split:
-    if config.data.reference is None:
-        raise ConfigError("data.reference: training needs the pattern of the reference label maps")
-    cases = find_cases(config.data)
-    split = split_cases(cases, config.data.split, folder=config.data.folder)
-    store = Store(folder / "store")
-    if (folder / CHECKPOINT).exists():
-        _require_same_cases(split.training, folder / "training.csv")
-        _require_same_cases(split.validation, folder / "validation.csv")
-        before = read_keys(folder / STORED)
-        if changed := changed_cases(
-            cases, store, config.preprocess, config.data.labels, before=before
-        ):
-            raise ConfigError(
-                f"the files of {', '.join(changed[:5])} changed since the run began. "
-                "Restore them, or begin anew in another --out."
-            )
-    write_cases(folder / "training.csv", split.training)
-    write_cases(folder / "validation.csv", split.validation)
-    stored = preprocess_cases(
-        [*split.training, *split.validation],
-        store,
-        config.preprocess,
-        config.data.labels,
-        progress=lambda done, total: report("preprocessing", done, total),
-    )
-    write_keys(folder / STORED, stored.keys)
-    require_labels(stored.choose([case.id for case in split.training]), config.data.labels)
-    return split
-
-
-def _require_same_cases(cases: Sequence[Case], table: Path) -> None:
-    """See that a run goes on with the cases it began with."""
-    before, now = {case.id for case in read_cases(table)}, {case.id for case in cases}
-    if changed := [f"-{name}" for name in before - now] + [f"+{name}" for name in now - before]:
-        raise ConfigError(
-            f"the data set changed since the run began, so that {table.stem} cases differ: "
-            f"{', '.join(sorted(changed)[:5])}. Restore it, or begin anew in another --out."
-        )
-
-
-def _score_held_out(trainer: Trainer, split: Split, folder: Path, report: Progress) -> Scores:
-    """Segment the held-out files as a user would, score them, and log the final validation."""
-    out = folder / "validation"
-    output = Output(existing="replace")
-    predicted = predict_cases(trainer.bundle, split.validation, out, output=output)
-    for number, case in enumerate(predicted, start=1):
-        if case.reason:
-            log.warning("case '%s' could not be segmented: %s", case.id, case.reason)
-        report("validating", number, len(split.validation))
-    scores = score_cases(out, folder / "validation.csv", scheme=trainer.bundle.recipe.labels)
-    write_scores(scores, out)
-    trainer.log_dice(
-        "end", {name: measures["dice"].mean for name, measures in scores.summary().items()}
-    )
-    return scores
-
-
-def _keep_quiet(_what: str, _done: int, _total: int) -> None:
-    """Report nothing."""
+    def _restore(self, saved: Checkpoint) -> None:
+        facts = saved.facts
+        restore(saved, self.bundle.net, self.optimizer.optimizer, path=self.checkpoint)
+        self.gradients.load(saved.parts["gradients"])
+        if self.ema:
+            self.ema.load(saved.parts["ema"])
+        self.precision.load_state_dict(facts["scaler"])
+        self.step, self.epochs_closed = facts["step"], facts["epochs_closed"]
+        self.best, self.fruitless = facts["best"], facts["fruitless"]
+        self.tally = Tally(*facts["tally"])

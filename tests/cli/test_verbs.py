@@ -136,41 +136,6 @@ def test_brats_references_score_perfectly_against_themselves(
     }
 
 
-def test_hippocampus_is_checked_without_a_fault(
-    run: Run, hippocampus: Path, tmp_path: Path
-) -> None:
-    config = Path(__file__).parents[2] / "configs" / "hippocampus.yaml"
-
-    ended = run("check", config, "--set", f"data.folder={hippocampus}")
-
-    assert ended.code == 0, ended.err
-    assert "100 cases (80 training, 20 validation), 0 with faults" in ended.err
-
-
-def test_check_lists_every_fault_at_once(run: Run, tmp_path: Path) -> None:
-    for name, value in (("a", 1), ("b", 7), ("c", 0)):
-        for kind in ("images", "labels"):
-            (tmp_path / kind).mkdir(exist_ok=True)
-            array = np.full((1, 4, 4, 4), value if kind == "labels" else 3, np.uint8)
-            array[0, 0, 0, 0] = 0
-            write_volume(Volume(array, AFFINE), tmp_path / kind / f"{name}.nii.gz")
-    (tmp_path / "images" / "a.nii.gz").write_bytes(b"")
-    config = tmp_path / "config.yaml"
-    config.write_text(
-        f"data: {{folder: '{tmp_path}', images: {{t1: 'images/{{case}}.nii.gz'}}, "
-        "reference: 'labels/{case}.nii.gz', labels: {values: {1: one}}, split: {num_folds: 2}}\n"
-        "network: {kind: unet}\n"
-    )
-
-    ended = run("check", config)
-
-    assert ended.code == 1
-    assert "case 'a': t1" in ended.err
-    assert "7 (63 voxels)" in ended.err
-    assert "case 'c': reference: no voxel is labelled" in ended.err
-    assert "3 with faults" in ended.err
-
-
 @pytest.mark.parametrize("what", ["unet", "resunet", "unetplusplus", "mobile_resunet"])
 def test_info_describes_networks(run: Run, what: str) -> None:
     facts = json.loads(run("info", what, "--json").out)

@@ -2,24 +2,30 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medseg3d.config.data import DataConfig
+from medseg3d.config.load import parse_section
+from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.data.cases import (
     Case,
     find_cases,
-    match_pattern,
     read_cases,
-    volume_stem,
+    read_images,
     write_cases,
 )
 from medseg3d.data.inputs import find_inputs
+from medseg3d.data.patterns import match_pattern, volume_stem
 from medseg3d.errors import ConfigError, FormatError
+from medseg3d.io.files import write_volume
 from medseg3d.labels import LabelScheme
+from medseg3d.volume import Volume
 
 from .conftest import BRATS, touch
 
 ONE = LabelScheme(values={1: "lesion"})
+SEG = "{case}/{case}-seg.nii.gz"
 
 
 class TestPatterns:
@@ -105,11 +111,11 @@ class TestDataSet:
             find_cases(self.data(tmp_path))
         assert str(refused.value).splitlines() == [
             f"'{tmp_path}' lacks files:",
-            f"  case 'p1': no t2 ('{BRATS['t2']}')",
-            f"  case 'p3': no t1 ('{BRATS['t1']}')",
-            f"  case 'p3': no t2 ('{BRATS['t2']}')",
-            "  case 'p1': no reference ('{case}/{case}-seg.nii.gz')",
-            "  case 'p2': no reference ('{case}/{case}-seg.nii.gz')",
+            f"  case 'p1': no t2 ('{BRATS['t2']}'), no reference ('{SEG}')",
+            f"  case 'p2': no reference ('{SEG}')",
+            f"  case 'p3': no t1 ('{BRATS['t1']}'), no t2 ('{BRATS['t2']}')",
+            "Add them, correct the patterns, or set data.missing to drop such cases or to put "
+            "zeros in place of images.",
         ]
 
     def test_a_folder_without_cases_is_told_with_what_it_holds(self, tmp_path: Path):
@@ -126,6 +132,155 @@ class TestDataSet:
     def test_a_missing_folder_is_named_by_its_knob(self, tmp_path: Path):
         with pytest.raises(ConfigError, match=r"^data\.folder: '.*/none' is not a folder"):
             find_cases(self.data(tmp_path / "none"))
+
+
+class TestOneFileForSeveralChannels:
+    CONFIG = PreprocessConfig()
+
+    def write(self, path: Path, num_channels: int = 3) -> np.ndarray:
+        array = np.arange(num_channels * 24, dtype=np.int16).reshape(num_channels, 4, 3, 2)
+        write_volume(Volume(array, np.eye(4)), path)
+        return array
+
+    def test_the_same_pattern_names_one_file_for_each_channel_and_its_absence_is_told_once(
+        self, tmp_path: Path
+    ):
+        touch(tmp_path, "i/a.nii", "l/b.nii")
+        images = {"t1": "i/{case}.nii", "t2": "i/{case}.nii"}
+        data = DataConfig(folder=tmp_path, images=images, labels=ONE)
+        assert find_cases(data) == [Case("a", dict.fromkeys(images, tmp_path / "i/a.nii"))]
+
+    def test_such_a_file_is_read_as_its_channels(self, tmp_path: Path):
+        array = self.write(tmp_path / "a.nii.gz")
+        volume = read_images([tmp_path / "a.nii.gz"] * 3, self.CONFIG)
+        np.testing.assert_array_equal(volume.array_CIJK, array)
+
+    def test_files_of_one_and_of_several_channels_may_be_mixed(self, tmp_path: Path):
+        two, one = self.write(tmp_path / "a.nii", 2), self.write(tmp_path / "b.nii", 1)
+        paths = [tmp_path / "a.nii", tmp_path / "b.nii", tmp_path / "a.nii"]
+        volume = read_images(paths, self.CONFIG)
+        np.testing.assert_array_equal(volume.array_CIJK, np.stack([two[0], one[0], two[1]]))
+
+    @pytest.mark.parametrize("number", [2, 4])
+    def test_another_number_of_channels_is_refused(self, tmp_path: Path, number: int):
+        self.write(tmp_path / "a.nii.gz")
+        with pytest.raises(FormatError) as refused:
+            read_images([tmp_path / "a.nii.gz"] * number, self.CONFIG)
+        for said in ("holds 3 channels on its fourth axis", f"expected {number}", "data.images"):
+            assert said in str(refused.value)
+
+    def test_a_channel_that_is_none_is_zeros_of_the_others_dtype(self, tmp_path: Path):
+        array = self.write(tmp_path / "a.nii", 1)
+        volume = read_images([None, tmp_path / "a.nii"], self.CONFIG)
+        np.testing.assert_array_equal(volume.array_CIJK, np.stack([0 * array[0], array[0]]))
+        assert volume.array_CIJK.dtype == np.int16
+        with pytest.raises(ConfigError, match="no file to read a volume from"):
+            read_images([None], self.CONFIG)
+
+
+class TestMissing:
+    def data(self, folder: Path, missing: str) -> DataConfig:
+        touch(folder, "p1/p1-t1.nii.gz", "p1/p1-t2.nii.gz", "p1/p1-seg.nii.gz")
+        touch(folder, "p2/p2-t2.nii.gz", "p2/p2-seg.nii.gz", "p3/p3-seg.nii.gz")
+        return DataConfig.model_validate(
+            {"folder": folder, "images": BRATS, "reference": SEG, "labels": ONE, "missing": missing}
+        )
+
+    def test_dropped_cases_are_told_in_one_warning(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ):
+        assert [case.id for case in find_cases(self.data(tmp_path, "drop"))] == ["p1"]
+        (record,) = caplog.records
+        assert "2 cases lack files and are left out: p2, p3" in record.message
+
+    def test_zeros_stand_for_a_channel_but_not_for_all(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ):
+        data = self.data(tmp_path, "zeros")
+        with pytest.raises(ConfigError, match=r"case 'p3': no t1 .*, no t2 ") as refused:
+            find_cases(data)
+        assert "p2" not in str(refused.value)
+        (tmp_path / "p3/p3-seg.nii.gz").unlink()
+        first, second = find_cases(data)
+        assert first.paths == [tmp_path / "p1/p1-t1.nii.gz", tmp_path / "p1/p1-t2.nii.gz"]
+        assert [*second.images] == ["t2"]
+        assert second.paths == [None, tmp_path / "p2/p2-t2.nii.gz"]
+        assert "1 cases lack files and get zeros in their place: p2" in caplog.text
+
+    def test_cases_that_lack_channels_are_written_and_read_back(self, tmp_path: Path):
+        cases = [Case("p1", {"t2": tmp_path / "b"}), Case("p2", {"t1": tmp_path / "a"})]
+        write_cases(tmp_path / "c.csv", cases)
+        assert read_cases(tmp_path / "c.csv") == cases
+
+
+class TestPatients:
+    def find(self, folder: Path, expression: str) -> list[Case]:
+        touch(folder, "a_1.nii", "a_2.nii", "b_1.nii")
+        images = {"t1": "{case}.nii"}
+        data = DataConfig(folder=folder, images=images, labels=ONE, patient=expression)
+        return find_cases(data)
+
+    def test_the_group_of_an_expression_is_the_patient(self, tmp_path: Path):
+        assert [case.patient for case in self.find(tmp_path, r"^(.)_\d$")] == ["a", "a", "b"]
+
+    def test_names_without_a_patient_are_all_told(self, tmp_path: Path):
+        with pytest.raises(ConfigError) as refused:
+            self.find(tmp_path, r"(b)")
+        for case in ("a_1", "a_2"):
+            assert f"case '{case}': data.patient '(b)' finds no patient" in str(refused.value)
+
+    def test_nobody_else_is_a_patient_of_its_own(self):
+        assert Case("p", {}).patient == "p"
+
+    @pytest.mark.parametrize(
+        ("expression", "said"), [("(", "no regular expression"), ("a", "0 groups"), ("(a)(b)", "2")]
+    )
+    def test_another_expression_is_refused(self, expression: str, said: str):
+        with pytest.raises(ConfigError, match=said):
+            parse_section(
+                DataConfig,
+                {"folder": ".", "images": BRATS, "labels": "btcv", "patient": expression},
+                source="test",
+            )
+
+    def test_a_table_tells_patients_and_keeps_them(self, tmp_path: Path):
+        cases = [Case("a1", {"t1": tmp_path / "x"}, None, "a"), Case("b", {"t1": tmp_path / "y"})]
+        write_cases(tmp_path / "c.csv", cases)
+        assert read_cases(tmp_path / "c.csv") == cases
+
+
+def test_training_takes_a_table_in_place_of_patterns(tmp_path: Path):
+    (tmp_path / "c.csv").write_text("case,t2,other,t1,reference\np,b.nii,o.nii,a.nii,r.nii\n")
+    data = DataConfig(folder=tmp_path, images=BRATS, labels=ONE, table=Path("c.csv"))
+    images = {"t1": tmp_path / "a.nii", "t2": tmp_path / "b.nii"}
+    assert find_cases(data) == [Case("p", images, tmp_path / "r.nii")]
+    (tmp_path / "c.csv").write_text("case,t2,reference\np,b.nii,r.nii\nq,b.nii,\n")
+    with pytest.raises(ConfigError, match=r"case 'p': no t1\n  case 'q': no t1, no reference\n"):
+        find_cases(data)
+
+
+def test_a_file_that_fits_two_patterns_belongs_to_the_one_that_says_more(tmp_path: Path):
+    touch(tmp_path, "a.nii", "a_seg.nii", "a_t2.nii")
+    images = {"t1": "{case}.nii", "t2": "{case}_t2.nii"}
+    data = DataConfig(folder=tmp_path, images=images, reference="{case}_seg.nii", labels=ONE)
+    paths = {"t1": tmp_path / "a.nii", "t2": tmp_path / "a_t2.nii"}
+    assert find_cases(data) == [Case("a", paths, tmp_path / "a_seg.nii")]
+
+
+@pytest.mark.parametrize("name", ["case", "reference", "patient"])
+def test_a_channel_cannot_be_called_like_another_column_of_tables(name: str):
+    content = {"folder": ".", "images": {name: "{case}.nii"}, "labels": "btcv"}
+    with pytest.raises(ConfigError, match=f"no channel can be called {name}"):
+        parse_section(DataConfig, content, source="test")
+
+
+def test_folders_may_begin_with_the_home_of_a_user_who_exists(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/somewhere")
+    content = {"images": BRATS, "labels": "btcv", "table": "~/c.csv"}
+    data = parse_section(DataConfig, content | {"folder": "~/data"}, source="test")
+    assert (data.folder, data.table) == (Path("/somewhere/data"), Path("/somewhere/c.csv"))
+    with pytest.raises(ConfigError, match="'~' stands for no home here"):
+        parse_section(DataConfig, content | {"folder": "~nobody-here/data"}, source="test")
 
 
 class TestTables:
@@ -164,7 +319,8 @@ class TestTables:
     @pytest.mark.parametrize(
         ("content", "said"),
         [
-            (b"case;t1\np1;a.nii\n", r"needs a column 'case'.* columns \['case;t1'\]"),
+            (b"case;t1\np1;a.nii\n", r"needs a column 'case'.*\['case;t1'\].*parted by semicolons"),
+            (b"case\tt1\np1\ta.nii\n", r"parted by tabs; save it with commas"),
             (b"case,t1\n,a.nii\n", "filled in every row"),
             (b"case,t1\n", "it has 0 rows"),
             (b"case,t1\np1,a.nii\np1,b.nii\n", "names p1 more than once"),

@@ -95,11 +95,43 @@ def test_a_foreign_label_is_told_with_its_number_of_voxels(case: Case):
     assert "holds 7 (20 voxels)" in fault
 
 
-def test_an_empty_reference_and_a_constant_image_are_faults(case: Case):
+def test_a_constant_image_is_a_fault_and_an_empty_reference_is_told(case: Case):
     assert case.reference is not None
     rewrite(case.reference, np.zeros((1, *SHAPE), dtype=np.uint8))
     rewrite(case.images["t2"], np.full((1, *SHAPE), 3, dtype=np.int16))
-    assert check(case).faults == ("t2: every voxel is 3", "reference: no voxel is labelled")
+    checked = check(case)
+    assert checked.faults == ("t2: every voxel is 3",)
+    assert checked.warnings == ("reference: no voxel is labelled",)
+
+
+def test_channels_of_one_file_are_looked_at_one_by_one(case: Case):
+    path = case.images["t1"]
+    array = np.random.default_rng(0).random((2, *SHAPE), dtype=np.float32)
+    array[1] = 7
+    rewrite(path, array)
+    four = Case("p1", {"t1": path, "t2": path}, case.reference)
+    assert check(four).faults == ("t2: every voxel is 7.0",)
+    (fault,) = check(Case("p1", {"a": path, "b": path, "c": path})).faults
+    assert fault.startswith("a, b, c: ")
+    assert "holds 2 channels" in fault
+
+
+def test_what_is_seen_of_voxels_does_not_depend_on_dtype_or_order_in_memory(tmp_path: Path):
+    values = np.random.default_rng(0).integers(0, 99, (1, *SHAPE)).astype(np.int16)
+    rewrite(tmp_path / "a.nii", values)
+    rewrite(tmp_path / "b.nii.gz", np.ascontiguousarray(values.astype(np.float32)))
+    first, second = (
+        check(Case("p", {"t1": tmp_path / name})).seen["t1"] for name in ("a.nii", "b.nii.gz")
+    )
+    assert first == second
+    assert first.level == pytest.approx(values[values != 0].mean())
+    assert not first.is_label_like
+
+
+def test_cases_come_in_their_order(case: Case):
+    cases = [Case(f"p{n}", case.images, case.reference) for n in range(9)]
+    checked = check_cases(cases, SCHEME, config=PreprocessConfig())
+    assert [one.id for one in checked] == [one.id for one in cases]
 
 
 def test_an_image_of_nan_is_a_fault(case: Case):

@@ -69,6 +69,57 @@ class TestFilesAndFolders:
         for said in ("'p-t2.nii.gz'", "place of channel 't1'", "named like 't2'", "t1, t2"):
             assert said in str(refused.value)
 
+    @pytest.mark.parametrize(
+        ("names", "case"),
+        [
+            (("p_1_t1.nii", "p_1_t2.nii"), "p_1"),
+            (("p-t1.nii", "p-t1c.nii"), "p"),
+            (("a.nii", "b.nii"), "a"),
+            (("p.nii", "p2.nii"), "p"),
+        ],
+    )
+    def test_the_case_of_several_files_is_called_as_their_names_begin(
+        self, tmp_path: Path, names: tuple[str, str], case: str
+    ):
+        touch(tmp_path, *names)
+        images = {"t1": "x/{case}.nii.gz", "t2": "y/{case}.nii.gz"}
+        (found,) = find_inputs([tmp_path / name for name in names], images)
+        assert found.id == case
+
+    def test_label_maps_and_numbered_files_beside_images_are_no_cases(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ):
+        touch(tmp_path, "a.nii.gz", "a_seg.nii.gz", "a_0001.nii.gz", "b_0000.nii.gz", "c_2.nii.gz")
+        cases = find_inputs([tmp_path], {"ct": "{case}.nii.gz"})
+        assert [case.id for case in cases] == ["a", "b_0000", "c_2"]
+        assert "not taken for images, by their names: a_0001, a_seg" in caplog.text
+
+    def test_files_are_cases_where_training_had_one_file_for_all_channels(self, tmp_path: Path):
+        touch(tmp_path, "a.nii.gz", "b.nii.gz")
+        four = dict.fromkeys(("t1", "t2"), "imagesTr/{case}.nii.gz")
+        files = [tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"]
+        expected = [Case(path.name[0], dict.fromkeys(four, path)) for path in files]
+        assert find_inputs(files, four) == find_inputs([tmp_path], four) == expected
+        assert find_inputs(files[:1], four) == expected[:1]
+
+    def test_files_with_several_channels_stand_where_their_first_one_does(self, tmp_path: Path):
+        touch(tmp_path, "p-m.nii", "p-c.nii")
+        images = {"t1": "{case}-m.nii", "ct": "{case}-c.nii", "t2": "{case}-m.nii"}
+        files = [tmp_path / "p-m.nii", tmp_path / "p-c.nii"]
+        (case,) = find_inputs(files, images)
+        assert case == Case("p", {"t1": files[0], "ct": files[1], "t2": files[0]})
+        with pytest.raises(ConfigError, match="Name one file per channel in this order or 2 with"):
+            find_inputs(files[:1], images)
+
+    def test_channels_may_be_missing_where_training_put_zeros_for_them(self, tmp_path: Path):
+        touch(tmp_path, "p1/p1-t1.nii.gz", "p2/p2-t1.nii.gz", "p2/p2-t2.nii.gz")
+        first, second = find_inputs([tmp_path], BRATS, missing="zeros")
+        assert first.paths == [tmp_path / "p1/p1-t1.nii.gz", None]
+        assert None not in second.paths
+        (tmp_path / "c.csv").write_text("case,t2,t1\np1,b.nii,\n")
+        (case,) = find_inputs([tmp_path / "c.csv"], BRATS, missing="zeros")
+        assert case.paths == [None, tmp_path / "b.nii"]
+
     @pytest.mark.parametrize("number", [1, 3])
     def test_more_or_fewer_files_than_channels_are_refused(self, tmp_path: Path, number: int):
         files = [tmp_path / f"{n}.nii.gz" for n in range(number)]

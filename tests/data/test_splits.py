@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from medseg3d.config.data import DataConfig, SplitConfig
 from medseg3d.data.cases import Case, find_cases
-from medseg3d.data.splits import Split, split_cases
+from medseg3d.data.splits import Split, cut_folds, split_cases, write_splits
 from medseg3d.errors import ConfigError, FormatError
 
 HERE = Path()
@@ -112,6 +113,86 @@ class TestListed:
     def test_a_missing_table_is_refused(self, tmp_path: Path):
         with pytest.raises(FormatError, match=r"dataset\.json' needs a list .*No such file"):
             split_cases(some_cases(tmp_path), SplitConfig(source="dataset.json"), folder=tmp_path)
+
+
+class TestPatients:
+    def scans(self) -> list[Case]:
+        return [Case(f"p{n}_{visit}", {}, None, f"p{n}") for n in range(7) for visit in "abc"]
+
+    def test_a_patients_cases_are_on_one_side_and_every_case_is_held_out_once(self):
+        folds = cut_folds(self.scans(), SplitConfig(num_folds=3), folder=HERE)
+        held_out = [case for fold in folds for case in fold.validation]
+        assert sorted(names((*held_out,))) == sorted(case.id for case in self.scans())
+        for fold in folds:
+            sides = [{case.patient for case in side} for side in (fold.training, fold.validation)]
+            assert not sides[0] & sides[1]
+            assert len(sides[1]) in (2, 3)
+
+    def test_without_patients_folds_are_what_they_have_always_been(self):
+        split = split_cases(some_cases(HERE), SplitConfig(num_folds=4, fold=1), folder=HERE)
+        order = np.random.default_rng(0).permutation(11)
+        assert {*names(split.validation)} == {f"p{n}" for n in order[1::4]}
+        assert names(split.validation) == ["p3", "p6", "p8"]
+
+    def test_fewer_patients_than_folds_are_refused(self):
+        with pytest.raises(ConfigError, match="7 patients of 21 cases cannot make 8 folds"):
+            cut_folds(self.scans(), SplitConfig(num_folds=8), folder=HERE)
+
+
+class TestFile:
+    def test_folds_that_are_written_are_read_back(self, tmp_path: Path):
+        cases = some_cases(tmp_path)
+        folds = cut_folds(cases, SplitConfig(num_folds=3), folder=tmp_path)
+        write_splits(tmp_path / "splits.json", folds)
+        written = SplitConfig(source=Path("splits.json"), fold=2)
+        assert cut_folds(cases, written, folder=tmp_path) == folds
+        assert split_cases(cases, written, folder=tmp_path) == folds[2]
+        first = json.loads((tmp_path / "splits.json").read_text())[0]
+        assert first == {"train": names(folds[0].training), "val": names(folds[0].validation)}
+
+    def test_a_fold_may_be_higher_than_the_number_of_shuffled_ones_but_not_than_the_files(
+        self, tmp_path: Path
+    ):
+        source = SplitConfig.model_validate({"source": "s.json", "fold": 7})
+        (tmp_path / "s.json").write_text(json.dumps([{"train": ["p0"], "val": ["p1"]}] * 8))
+        assert names(split_cases(some_cases(tmp_path), source, folder=tmp_path).training) == ["p0"]
+        (tmp_path / "s.json").write_text(json.dumps([{"train": ["p0"], "val": ["p1"]}] * 7))
+        with pytest.raises(ConfigError, match=r"fold is 7, and 's\.json' has 7; they count from 0"):
+            split_cases(some_cases(tmp_path), source, folder=tmp_path)
+
+    def test_a_patient_on_both_sides_is_refused_with_its_cases(self, tmp_path: Path):
+        cases = [Case("a1", {}, None, "a"), Case("a2", {}, None, "a"), Case("b", {})]
+        (tmp_path / "s.json").write_text(json.dumps([{"train": ["a1", "b"], "val": ["a2"]}]))
+        with pytest.raises(ConfigError) as refused:
+            split_cases(cases, SplitConfig(source=Path("s.json")), folder=tmp_path)
+        for said in ("1 patients are in both", "a (a1, a2)", "scores would be too good"):
+            assert said in str(refused.value)
+
+    def test_lists_of_dataset_json_are_looked_at_for_patients_too(self, tmp_path: Path):
+        content = {"training": ["a1.nii"], "validation": ["a2.nii"]}
+        (tmp_path / "dataset.json").write_text(json.dumps(content))
+        cases = [Case(name, {"t1": tmp_path / f"{name}.nii"}, None, "a") for name in ("a1", "a2")]
+        with pytest.raises(ConfigError, match="1 patients are in both training and validation"):
+            split_cases(cases, SplitConfig(source="dataset.json"), folder=tmp_path)
+
+    @pytest.mark.parametrize(
+        ("content", "fault"),
+        [
+            ("{", "JSONDecodeError"),
+            ("{}", "both need"),
+            ('[{"train": []}]', "KeyError('val')"),
+            ('[{"train": [1], "val": []}]', "expected a list of names, got [1]"),
+            (
+                '[{"train": ["p0", "x"], "val": []}]',
+                "names 1 cases that the data set does not hold",
+            ),
+        ],
+    )
+    def test_a_damaged_file_is_refused(self, tmp_path: Path, content: str, fault: str):
+        (tmp_path / "s.json").write_text(content)
+        with pytest.raises((FormatError, ConfigError)) as refused:
+            split_cases(some_cases(tmp_path), SplitConfig(source=Path("s.json")), folder=tmp_path)
+        assert fault in str(refused.value) or "has 0" in str(refused.value)
 
 
 def test_the_hippocampus_lists_give_80_and_20(hippocampus: Path):

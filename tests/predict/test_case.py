@@ -92,7 +92,7 @@ def test_channels_on_different_grids_are_refused(tmp_path: Path, build_bundle: B
 def test_a_wrong_number_of_files_is_refused(tmp_path: Path, build_bundle: Build) -> None:
     path = write_image(tmp_path / "a.nii.gz")
 
-    with pytest.raises(ConfigError, match=r"2 files \(t1, t2\), got 1"):
+    with pytest.raises(ConfigError, match=r"2 channels \(t1, t2\), got 1"):
         predict_case(build_bundle("t1", "t2"), [path])
     with pytest.raises(ConfigError, match=r"2 channels \(t1, t2\), got 1"):
         predict_case(build_bundle("t1", "t2"), read_volume(path))

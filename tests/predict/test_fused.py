@@ -20,7 +20,7 @@ import sys, torch
 from torch import nn
 from torch.nn.functional import instance_norm, leaky_relu
 from medseg3d.predict.fused import FusedNorm
-from medseg3d.predict.norms import SampleNorm
+from medseg3d.nets.norms import SampleNorm
 
 torch.manual_seed(0)
 device = sys.argv[1]
@@ -49,7 +49,8 @@ NETWORKS = """
 import copy, sys, torch
 from medseg3d.nets.presets import NETS, build_net
 from medseg3d.predict.fused import FusedNorm, fuse_norms
-from medseg3d.predict.norms import SampleNorm, quicken_norms
+from medseg3d.nets.norms import SampleNorm
+from medseg3d.predict.norms import quicken_norms
 
 torch.manual_seed(0)
 device, kinds = sys.argv[1], {}

@@ -17,9 +17,12 @@ from medseg3d.errors import BundleError, ConfigError, GridError, LabelError
 from medseg3d.io.events import read_events
 from medseg3d.io.files import read_volume, write_volume
 from medseg3d.nets.bundle import load_bundle
-from medseg3d.train.log import claim_run
-from medseg3d.train.trainer import Trainer, train_run
+from medseg3d.train.folder import claim_run
+from medseg3d.train.run import train_run
+from medseg3d.train.trainer import Trainer
 from medseg3d.volume import Volume
+
+TIMES = {"seconds": None, "patches_per_second": None, "waiting_share": None, "memory_mib": None}
 
 
 def train(config_file: Path, out: Path, *settings: str, resume: bool = False) -> None:
@@ -49,7 +52,7 @@ def test_a_network_learns_and_its_log_says_what_evaluate_says(
 
     events = read_events(run / "metrics.jsonl")
     assert [e.event for e in events].count("epoch") == 14
-    assert events[0].loss > events[-2].loss
+    assert events[0].loss > events[-3].loss
     assert events[-1].event == "end"
     assert events[-1].mean_dice > 0.8
     scores = json.loads((run / "validation" / "scores.json").read_text())
@@ -148,7 +151,7 @@ def assert_same_run(first: Path, second: Path) -> None:
     one, two = ((run / "model.safetensors").read_bytes() for run in (first, second))
     assert one == two
     events = [
-        [e.model_copy(update={"seconds": None}) for e in read_events(run / "metrics.jsonl")]
+        [e.model_copy(update=TIMES) for e in read_events(run / "metrics.jsonl")]
         for run in (first, second)
     ]
     assert events[0] == events[1]
@@ -275,14 +278,13 @@ def test_files_that_changed_are_not_resumed_on(config_file: Path, tmp_path: Path
 
 
 def test_a_run_that_failed_before_its_first_checkpoint_is_begun_again(
-    config_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    config_file: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="is not a folder"):
         train(config_file, tmp_path / "run", "data.folder=/nowhere")
 
     train(config_file, tmp_path / "run", "train.epochs=1", resume=True)
 
-    assert "no checkpoint in" in caplog.text
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 

@@ -1,0 +1,287 @@
+"""The story of a pretraining: images → store → crops → steps → the encoder's file."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from medseg3d import __version__
+from medseg3d.arrays import TripleInt
+from medseg3d.config.pretrain import EncoderRecipe
+from medseg3d.config.run import RunConfig
+from medseg3d.config.train import TrainConfig
+from medseg3d.data.augment.compose import augment_patch
+from medseg3d.data.cases import Case, find_cases, read_cases, write_cases
+from medseg3d.data.splits import split_cases
+from medseg3d.data.store import Store, StoredCase, StoredCases, read_keys, write_keys
+from medseg3d.errors import ConfigError
+from medseg3d.io.events import Event
+from medseg3d.predict.tiles import require_divisible
+from medseg3d.preprocess.dataset import changed_cases, preprocess_cases
+from medseg3d.train.cases import STORED, Progress
+from medseg3d.train.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    parts_of,
+    restore,
+    save_checkpoint,
+)
+from medseg3d.train.encoder import Encoder, save_encoder
+from medseg3d.train.folder import CHECKPOINT, claim_run
+from medseg3d.train.log import RunLog
+from medseg3d.train.objectives import build_objective
+from medseg3d.train.optim import build_optimizer, learning_rate_at
+from medseg3d.train.ranks import join_ranks
+from medseg3d.train.trainer import SEED_STRIDE
+
+NEAR: Final = 4
+"""A second crop lies at most this part of its size away along each axis."""
+
+
+def pretrain_run(
+    config: RunConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    watch: Callable[[Event], None] | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Train a network on images alone; give the file to start a training from.
+
+    All images of the data set are used, or where it has references, those of training: held-out
+    cases stay unseen. `folder` receives config.yaml, images.csv, metrics.jsonl, the preprocessed
+    cases (store/), checkpoint.safetensors and encoder.safetensors. A killed run that is resumed
+    ends with the same weights, bit for bit on a CPU in 32-bit precision.
+
+    Raises:
+        ConfigError: the run cannot be done as configured, or `folder` holds another.
+        FormatError, GridError: a case is not as it should be; the message names it.
+    """
+    report: Progress = progress or (lambda _what, _done, _total: None)
+    _require_feasible(config)
+    with claim_run(config, folder, resume=resume):
+        cases = _prepare_cases(config, folder, report)
+        gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.random.fork_rng(gpus):
+            pretrainer = Pretrainer(config, cases, folder, watch=watch)
+            pretrainer.run(report)
+        path = folder / "encoder.safetensors"
+        save_encoder(pretrainer.encoder, path)
+        return path
+
+
+class Pretrainer:
+    """One network in pretraining: weights, optimiser, and the step it is at."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        cases: Sequence[StoredCase],
+        folder: Path,
+        *,
+        watch: Callable[[Event], None] | None = None,
+    ) -> None:
+        """Build the network and go to where the folder's checkpoint, if any, left off."""
+        self.run_config = config
+        self.config = as_training(config)
+        self.cases = cases
+        self.checkpoint = folder / CHECKPOINT
+        torch.manual_seed(self.config.seed)
+        self.objective = build_objective(config)
+        optimizer = build_optimizer(self.objective, self.config)
+        self.fabric = join_ranks(self.config).fabric
+        self.learner, self.optimizer = self.fabric.setup(self.objective, optimizer)
+        self.step = 0
+        if self.checkpoint.exists():
+            saved = load_checkpoint(self.checkpoint)
+            restore(saved, self.objective, optimizer, path=self.checkpoint)
+            self.step = saved.facts["step"]
+        self.log = RunLog(folder, self.config, watch=watch)
+        self.log.rewind(self.step // self.config.steps_per_epoch)
+
+    @property
+    def encoder(self) -> Encoder:
+        """Give what was learnt so far, and what another training must know of it."""
+        run = self.run_config
+        recipe = EncoderRecipe(
+            images=run.data.images,
+            preprocess=run.preprocess,
+            spatial_dims=run.spatial_dims,
+            network=run.network,
+            pretrain=run.pretrain,
+        )
+        return Encoder(self.objective.weights(), recipe, __version__)
+
+    def run(self, report: Progress) -> None:
+        """Train to the last epoch, saving as often as training does."""
+        config = self.config
+        last_step = config.epochs * config.steps_per_epoch
+        views = ViewStream(self.cases, config, num_views=self.objective.num_views)
+        numbers = range(self.step * config.batch_size, last_step * config.batch_size)
+        batches = iter(
+            DataLoader(views, config.batch_size, sampler=numbers, num_workers=config.num_workers)
+        )
+        while self.step < last_step:
+            started, losses = perf_counter(), []
+            for _ in range(config.steps_per_epoch):
+                losses.append(self.train_step(self.fabric.to_device(next(batches))))
+                report("pretraining", self.step, last_step)
+            epoch = self.step // config.steps_per_epoch
+            self.log.write(
+                Event(
+                    event="epoch",
+                    epoch=epoch,
+                    step=self.step,
+                    loss=float(np.mean(losses)),
+                    learning_rate=learning_rate_at(self.step - 1, config),
+                    seconds=round(perf_counter() - started, 3),
+                )
+            )
+            if epoch % config.checkpoint_every == 0 or self.step == last_step:
+                parts = parts_of(self.objective, self.optimizer.optimizer)
+                save_checkpoint(self.checkpoint, Checkpoint(parts, {"step": self.step}))
+
+    def train_step(self, views: Float32[Tensor, "B V C *spatial"]) -> float:
+        """Take one optimiser step on the views of a batch of places; give its loss.
+
+        Raises:
+            ConfigError: the loss is not finite; the weights are still those of the step before.
+        """
+        # masks and dropout depend on the step alone, so that a resumed run draws the same
+        torch.manual_seed(self.config.seed * SEED_STRIDE + self.step)
+        self.learner.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(self.step, self.config)
+        loss = self.learner(views.transpose(0, 1).flatten(0, 1))
+        if not torch.isfinite(loss):
+            raise ConfigError(
+                f"the loss became {loss.item()} at step {self.step}: pretraining diverged. Lower "
+                "pretrain.learning_rate or set train.clip_norm; the last checkpoint is still whole."
+            )
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        if self.config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self.step += 1
+        return loss.item()
+
+
+class ViewStream(Dataset[Float32[Tensor, "V C *spatial"]]):
+    """The endless sequence of places to look at; place n depends on the seed and n only.
+
+    Every case is seen once before any is seen again. Views of one place are crops that lie near
+    each other, each changed at random on its own.
+    """
+
+    def __init__(self, cases: Sequence[StoredCase], config: TrainConfig, *, num_views: int) -> None:
+        """Draw from `cases` as `config` says."""
+        self.cases = cases
+        self.config = config
+        self.num_views = num_views
+
+    def __getitem__(self, number: int) -> Float32[Tensor, "V C *spatial"]:
+        """Draw the views of place `number`."""
+        seed, count = self.config.seed, len(self.cases)
+        rng = np.random.default_rng((seed, number))
+        order = np.random.default_rng((seed, number // count, 1)).permutation(count)
+        case = self.cases[int(order[number % count])]
+        size_i, size_j, *size_k = self.config.patch_size
+        size_IJK = (size_i, size_j, size_k[0] if size_k else 1)
+        views = []
+        for start in draw_starts(rng, case.shape_IJK, size_IJK, count=self.num_views):
+            patch = case.read(start, size_IJK)
+            image = torch.from_numpy(patch.image_CIJK)
+            channels = torch.from_numpy(patch.channels_IJK.astype(np.int64))
+            if not size_k:
+                image, channels = image[..., 0], channels[..., 0]
+            views.append(augment_patch(rng, image, channels, self.config.augment)[0])
+        return torch.stack(views)
+
+
+def draw_starts(
+    rng: np.random.Generator, shape_IJK: TripleInt, size_IJK: TripleInt, *, count: int
+) -> list[TripleInt]:
+    """Draw where crops begin: the first anywhere, the others near it.
+
+    Where the case is smaller than the crop, it lies in its middle, as in training.
+    """
+    shape, size = np.array(shape_IJK), np.array(size_IJK)
+    spare, margin = np.maximum(shape - size, 0), np.maximum(size - shape, 0) // 2
+    first = rng.integers(0, spare + 1)
+    shifts = rng.integers(-(size // NEAR), size // NEAR + 1, size=(count, 3))
+    shifts[0] = 0
+    return [tuple(start) for start in (np.clip(first + shifts, 0, spare) - margin).tolist()]
+
+
+def as_training(config: RunConfig) -> TrainConfig:
+    """Give the knobs of training with those of pretraining in their place."""
+    own = config.pretrain
+    return config.train.model_copy(
+        update={
+            "patch_size": own.patch_size or config.train.patch_size,
+            "batch_size": own.batch_size,
+            "epochs": own.epochs,
+            "steps_per_epoch": own.steps_per_epoch,
+            "optimizer": "adamw",
+            "schedule": "cosine",
+            "learning_rate": own.learning_rate,
+            "augment": own.augment or config.train.augment,
+        }
+    )
+
+
+def _require_feasible(config: RunConfig) -> None:
+    training = as_training(config)
+    if training.devices > 1:
+        raise ConfigError(
+            f"train.devices is {training.devices}, and pretraining runs on one device; "
+            "set train.devices=1"
+        )
+    with torch.device("meta"):
+        net = build_objective(config).net
+    require_divisible(training.patch_size, net.divisor, name="pretrain.patch_size")
+    # on the meta device a forward pass costs nothing and refuses what the network cannot take
+    patch = (training.batch_size, len(config.data.images), *training.patch_size)
+    net(torch.empty(patch, device="meta"))
+
+
+def _prepare_cases(config: RunConfig, folder: Path, report: Progress) -> StoredCases:
+    data, store = config.data, Store(config.data.store or folder / "store")
+    cases = find_cases(data.model_copy(update={"reference": None}))
+    if data.reference is not None:
+        cases = [*split_cases(cases, data.split, folder=data.folder).training]
+    if (folder / CHECKPOINT).exists():
+        _require_same_cases(cases, folder / "images.csv")
+        before = read_keys(folder / STORED)
+        if changed := changed_cases(cases, store, config.preprocess, data.labels, before=before):
+            raise ConfigError(
+                f"the files of {', '.join(changed[:5])} changed since the run began. "
+                "Restore them, or begin anew in another --out."
+            )
+    write_cases(folder / "images.csv", cases)
+    stored = preprocess_cases(
+        cases,
+        store,
+        config.preprocess,
+        data.labels,
+        workers=max(1, config.train.num_workers),
+        progress=lambda done, total: report("preprocessing", done, total),
+    )
+    write_keys(folder / STORED, stored.keys)
+    return stored
+
+
+def _require_same_cases(cases: Sequence[Case], table: Path) -> None:
+    before, now = {case.id for case in read_cases(table)}, {case.id for case in cases}
+    if changed := sorted(before ^ now):
+        raise ConfigError(
+            f"the data set changed since the run began: {', '.join(changed[:5])} came or went. "
+            "Restore it, or begin anew in another --out."
+        )

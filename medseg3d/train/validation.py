@@ -1,0 +1,47 @@
+"""The held-out cases, looked at while training goes on."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from medseg3d.data.store import StoredCase
+from medseg3d.evaluate.overlap import dice
+from medseg3d.labels import channels_to_values, region_masks
+from medseg3d.nets.bundle import Bundle
+from medseg3d.predict.case import predict_image
+from medseg3d.predict.compose import compose_engine
+from medseg3d.predict.engine import Engine
+from medseg3d.train.ranks import Ranks
+from medseg3d.train.signals import StopRequest
+
+
+def validate_cases(
+    bundle: Bundle, cases: Sequence[StoredCase], *, ranks: Ranks, stop: StopRequest | None = None
+) -> dict[str, float] | None:
+    """Give each region's mean Dice on the preprocessed grid, the cases shared among processes.
+
+    None where a signal came before all were seen.
+    """
+    bundle.net.eval()
+    engine = compose_engine([bundle])
+    found: dict[int, dict[str, float]] = {}
+    for number in range(ranks.number, len(cases), ranks.count):
+        if stop:
+            break
+        found[number] = _score(engine, cases[number], bundle)
+    shares = ranks.gather(found)
+    scores = dict(sorted(entry for share in shares for entry in share.items()))
+    if len(scores) < len(cases):
+        return None
+    return {
+        region: float(np.mean([score[region] for score in scores.values()]))
+        for region in bundle.recipe.labels.regions
+    }
+
+
+def _score(engine: Engine, case: StoredCase, bundle: Bundle) -> dict[str, float]:
+    labels = bundle.recipe.labels
+    predicted = predict_image(engine, np.asarray(case.image_CIJK), bundle.recipe)
+    reference = region_masks(channels_to_values(case.channels_IJK, labels), labels)
+    masks = zip(reference, region_masks(predicted.values_IJK, labels), strict=True)
+    return {region: dice(truth, mask) for (region, truth), (_, mask) in masks}
