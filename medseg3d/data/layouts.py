@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -27,6 +28,9 @@ from medseg3d.labels import LabelScheme, count_values
 
 log = logging.getLogger(__name__)
 
+
+LABEL_MAPS_AT_ONCE: Final = 4
+"""Label maps in memory at the same time, while values are looked for."""
 
 SPLITS: Final = "splits_final.json"
 """nnU-Net's file of folds."""
@@ -99,7 +103,9 @@ def detect_layout(folder_or_csv: Path) -> DataConfig:
         ConfigError: it is neither folder nor CSV, or of no layout; says what was looked for.
         FormatError: its table or `dataset.json` is damaged.
     """
-    source = folder_or_csv.expanduser()
+    source = folder_or_csv
+    with suppress(RuntimeError):  # no such user: then `~` is a letter like any other
+        source = source.expanduser()
     if source.suffix.lower() == ".csv":
         return _parsed(source.parent, _of_table(source))
     if not source.is_dir():
@@ -149,7 +155,7 @@ def scheme_of(references: Iterable[Path]) -> LabelScheme:
 
 def find_values(references: Iterable[Path]) -> list[int]:
     """Find the values but 0 in label maps, ascending; those that cannot be read are logged."""
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(LABEL_MAPS_AT_ONCE) as pool:
         found = pool.map(_values_of, references)
         return sorted({value for values in found for value in values} - {0})
 

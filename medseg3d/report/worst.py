@@ -7,7 +7,8 @@ from math import inf, isnan
 from pathlib import Path
 from typing import Final
 
-from medseg3d.data.cases import Case
+from medseg3d.config.preprocess import PreprocessConfig
+from medseg3d.data.cases import Case, read_images
 from medseg3d.errors import FormatError, MedSegError
 from medseg3d.evaluate.results import CaseResult, Scores
 from medseg3d.io.files import read_volume
@@ -53,7 +54,7 @@ def draw_worst(scores: Scores, images: Mapping[str, Case]) -> Iterator[Picture]:
             paths = _images_of(case, images)
             label_maps = _read_label_maps(case)
             channel = channel or _choose_channel(paths, label_maps)
-            image = _read_image(paths[channel]) if channel in paths else None
+            image = _read_channel(paths, channel) if channel in paths else None
             webp = draw_overlay(image, label_maps, labels=scores.scheme)
         except (MedSegError, OSError) as error:
             yield Picture(case, reason=str(error))
@@ -79,9 +80,13 @@ def _read_label_maps(case: CaseResult) -> dict[Side, Volume]:
 def _choose_channel(paths: Mapping[str, Path], label_maps: Mapping[Side, Volume]) -> str | None:
     if not paths:
         return None
-    channels = {name: _read_image(path) for name, path in paths.items()}
+    channels = {name: _read_channel(paths, name) for name in paths}
     return clearest_channel(channels, label_maps["reference"])
 
 
-def _read_image(path: Path) -> Volume:
-    return read_volume(path, nonfinite="zero")
+def _read_channel(paths: Mapping[str, Path], channel: str) -> Volume:
+    """Read one channel, perhaps of a file with several."""
+    sharing = [name for name, path in paths.items() if path == paths[channel]]
+    volume = read_images([paths[channel]] * len(sharing), PreprocessConfig(nonfinite="zero"))
+    place = sharing.index(channel)
+    return Volume(volume.array_CIJK[place : place + 1], volume.affine)

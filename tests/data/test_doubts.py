@@ -141,12 +141,12 @@ def test_patients_on_both_sides_of_given_splits_are_a_fault(folder: Path):
 
 
 def test_voxels_far_longer_than_the_median_are_told_by_the_axis_of_the_body(folder: Path):
-    turned = np.array([[0, 0, 1, 0], [0, 4, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]], float)
+    turned = np.array([[0, 0, 1, 0], [0, 1, 0, 0], [4, 0, 0, 0], [0, 0, 0, 1]], float)
     for name in ("t1", "t2", "seg"):
         path = folder / f"p3_a/{name}.nii.gz"
         write(path, read_volume(path).array_CIJK, affine=turned)
     assert check(folder).warnings == (
-        "case 'p3_a': voxels of 4 mm along y, where the median is 1 mm",
+        "case 'p3_a': voxels of 4 mm along z, where the median is 1 mm",
     )
 
 

@@ -222,12 +222,12 @@ class TestNames:
         assert data.split.num_folds == 2
 
     def test_names_beside_each_other_may_go_on(self, tmp_path: Path):
-        images = [f"Images/p_{n}_{c}.nii.gz" for n in (1, 2) for c in ("t1", "t2")]
-        labels = ("masks/p_1_seg.nii.gz", "masks/p_2_seg.nii.gz")
+        images = [f"Images/{p}_{c}.nii.gz" for p in ("p", "p_2") for c in ("t1", "t2")]
+        labels = ("masks/p_seg.nii.gz", "masks/p_2_seg.nii.gz")
         data = self.detect(tmp_path, *images, references=labels)
         assert data.images == {"t1": "Images/{case}_t1.nii.gz", "t2": "Images/{case}_t2.nii.gz"}
         assert data.reference == "masks/{case}_seg.nii.gz"
-        assert [case.id for case in find_cases(data)] == ["p_1", "p_2"]
+        assert [case.id for case in find_cases(data)] == ["p", "p_2"]
 
     def test_files_side_by_side(self, tmp_path: Path):
         data = self.detect(
@@ -274,8 +274,9 @@ class TestNames:
             assert said in str(refused.value)
 
     def test_a_path_to_nothing_is_refused(self, tmp_path: Path):
-        with pytest.raises(ConfigError, match=r"none' is neither a folder nor a CSV"):
-            detect_layout(tmp_path / "none")
+        for path in (tmp_path / "none", Path("~nobody-here/none")):
+            with pytest.raises(ConfigError, match=r"none' is neither a folder nor a CSV"):
+                detect_layout(path)
 
 
 class TestTable:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from medseg3d.config.preprocess import PreprocessConfig
+from medseg3d.config.recipe import build_recipe
+from medseg3d.config.run import RunConfig
 from medseg3d.data.cases import Case
 from medseg3d.data.store import Store
 from medseg3d.io.files import write_volume
@@ -30,6 +32,15 @@ def test_a_missing_channel_stays_zero_in_its_own_place(tmp_path: Path, intensity
     assert image_CIJK.shape[0] == 2
     assert not image_CIJK[0].any()
     assert image_CIJK[1].any()
+
+
+@pytest.mark.parametrize(
+    ("missing", "remembered"), [("zeros", "zeros"), ("drop", "refuse"), ("refuse", "refuse")]
+)
+def test_a_model_remembers_whether_channels_may_be_missing(missing: str, remembered: str):
+    data = {"folder": ".", "images": {"t1": "{case}.nii"}, "labels": "btcv", "missing": missing}
+    run = RunConfig.model_validate({"data": data, "network": {"kind": "unet"}})
+    assert build_recipe(run).missing == remembered
 
 
 def test_which_channel_is_missing_makes_another_stored_case(tmp_path: Path):

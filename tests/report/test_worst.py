@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medseg3d.data.cases import Case, read_cases
@@ -74,6 +75,22 @@ def test_pictures_are_drawn_over_one_channel(evaluation: Path) -> None:
     pictures = [*draw_worst(*on_disk(evaluation))]
     assert {picture.channel for picture in pictures} == {"t2f"}
     assert all(picture.webp and picture.reason is None for picture in pictures)
+
+
+def test_a_channel_of_a_file_with_several_is_drawn_as_one_of_its_own(
+    evaluation: Path, tmp_path: Path
+) -> None:
+    scores, images = on_disk(evaluation)
+    joined = {}
+    for name, case in images.items():
+        volumes = [read_volume(path) for path in case.images.values()]
+        array = np.concatenate([volume.array_CIJK for volume in volumes])
+        path = tmp_path / f"{name}.nii.gz"
+        write_volume(Volume(array, volumes[0].affine), path)
+        joined[name] = replace(case, images=dict.fromkeys(case.images, path))
+    apart, together = ([p.webp for p in draw_worst(scores, each)] for each in (images, joined))
+    assert together == apart
+    assert all(apart)
 
 
 @pytest.mark.parametrize("broken", [0, 1])
