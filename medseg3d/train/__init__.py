@@ -1,6 +1,6 @@
-"""From cases to a bundle."""
+"""From a data set to a bundle."""
 
-from medseg3d.extras import import_extra
+from medseg3d.extras import require_extra
 
-import_extra("lightning_fabric", extra="train")
-import_extra("monai", extra="train")
+require_extra("lightning_fabric", extra="train")  # looked for, not imported: that takes seconds
+require_extra("monai", extra="train")
