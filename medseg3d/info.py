@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medseg3d.data.cases import VOLUME_SUFFIXES
+from medseg3d.data.patterns import VOLUME_SUFFIXES
 from medseg3d.errors import ConfigError
 from medseg3d.io.files import is_dicom_source, read_volume
 

@@ -1,23 +1,25 @@
 """Cases: which files belong to one exam, found by path patterns or read from a table."""
 
 import csv
-import glob
 import io
+import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medseg3d.config.data import DataConfig
+import numpy as np
+
+from medseg3d.config.data import COLUMNS, DataConfig, Missing
 from medseg3d.config.preprocess import PreprocessConfig
+from medseg3d.data.patterns import match_pattern
 from medseg3d.errors import ConfigError, FormatError
 from medseg3d.io.atomic import write_atomically
-from medseg3d.io.files import READERS, read_volume
-from medseg3d.volume import Volume
+from medseg3d.io.files import read_volume, stack_channels
+from medseg3d.volume import Volume, require_one_grid
 
-VOLUME_SUFFIXES = tuple(READERS)
-"""Ends of the names of files that hold volumes."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,60 +28,148 @@ class Case:
 
     id: str
     images: dict[str, Path]
+    """Channels in one file name it several times; a channel to be zeros is not there."""
     reference: Path | None = None
+    patient: str = ""
+    """Whose exam it is; where nobody says so, a patient has one case and its name."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "patient", self.patient or self.id)
 
-def match_pattern(folder: Path, pattern: str, *, case: str | None = None) -> dict[str, Path]:
-    """Find the files that fit a pattern, by case, in alphabetical order; or those of one case.
-
-    `{case}` stands for the case's name (the same each time it occurs), `*` for anything within one
-    path part. Hidden files are passed over: unpacked archives are full of `._name.nii.gz`.
-
-    Raises:
-        ConfigError: two files fit one case.
-    """
-    found: dict[str, Path] = {}
-    expression = pattern_expression(pattern)
-    wildcard = "*" if case is None else glob.escape(case)
-    literal = pattern.replace("[", "[[]").replace("?", "[?]")
-    for path in sorted(folder.glob(literal.replace("{case}", wildcard))):
-        match = expression.fullmatch(path.relative_to(folder).as_posix())
-        if match is None:
-            continue
-        name = match["case"]
-        if name in found:
-            raise ConfigError(
-                f"pattern '{pattern}' fits two files of case '{name}' in '{folder}': "
-                f"'{found[name].name}' and '{path.name}'. Write the pattern so that it fits one."
-            )
-        found[name] = path
-    return found
+    def with_channels(self, channels: Iterable[str]) -> "Case":
+        """Take these channels, in this order, as far as they are there."""
+        return replace(self, images={c: self.images[c] for c in channels if c in self.images})
 
 
 def find_cases(data: DataConfig) -> list[Case]:
-    """Find every case of a data set, complete with each channel and the reference.
+    """Find every case of a data set, complete but for what `data.missing` lets be missing.
 
     Raises:
-        ConfigError: no folder, no case, or cases that lack a file; all faults at once.
+        ConfigError: no folder, no case, or cases that lack a file or a patient; all at once.
+        FormatError: `data.table` is damaged.
+    """
+    cases, faults = search_cases(data)
+    if faults:
+        raise ConfigError(
+            f"'{data.folder}' lacks files:\n  " + "\n  ".join(faults) + "\nAdd them, correct the "
+            "patterns, or set data.missing to drop such cases or to put zeros in place of images."
+        )
+    return cases
+
+
+def search_cases(data: DataConfig) -> tuple[list[Case], list[str]]:
+    """Find the cases of a data set that can be used, and say what is wrong with the others.
+
+    Raises:
+        ConfigError: no folder, or no case at all.
+        FormatError: `data.table` is damaged.
     """
     if not data.folder.is_dir():
         raise ConfigError(
             f"data.folder: '{data.folder}' is not a folder. Set it to the data set's."
         )
-    cases, faults = assemble_cases(data.folder, data.images, data.reference)
-    if not cases and not faults:
+    if data.table:
+        wanted = dict.fromkeys(data.images, "")
+        cases = [case.with_channels(wanted) for case in read_cases(data.folder / data.table)]
+        reference = "" if any(case.reference for case in cases) else None
+    else:
+        wanted, reference = data.images, data.reference
+        cases = match_cases(data.folder, wanted, reference)
+    if not cases:
         patterns = ", ".join(f"'{p}'" for p in [*data.images.values(), data.reference] if p)
         raise ConfigError(
             f"no file in '{data.folder}' fits {patterns}; it holds {contents_of(data.folder)}. "
             "Correct data.folder or the patterns under data.images and data.reference."
         )
-    if faults:
-        raise ConfigError(f"'{data.folder}' lacks files:\n  " + "\n  ".join(faults))
-    return cases
+    complete, faults = complete_cases(cases, wanted, reference, missing=data.missing)
+    if data.patient is None:
+        return complete, faults
+    named, unnamed = _name_patients(complete, data.patient)
+    return named, faults + unnamed
+
+
+def match_cases(
+    folder: Path,
+    images: Mapping[str, str],
+    reference: str | None = None,
+    *,
+    case: str | None = None,
+) -> list[Case]:
+    """Join what each pattern finds into cases, which may lack files.
+
+    What fits two patterns belongs to the one that says more: `p1_seg.nii.gz` is of
+    `{case}_seg.nii.gz`, and no image `{case}.nii.gz` of a case `p1_seg`.
+    """
+    patterns = dict.fromkeys([*images.values(), *([reference] if reference else [])])
+    found = {pattern: match_pattern(folder, pattern, case=case) for pattern in patterns}
+    said = {pattern: len(re.sub(r"{case}|\*", "", pattern)) for pattern in patterns}
+    for pattern in patterns:
+        taken = {p for more in patterns if said[more] > said[pattern] for p in found[more].values()}
+        found[pattern] = {n: path for n, path in found[pattern].items() if path not in taken}
+    return [
+        Case(
+            name,
+            {channel: found[p][name] for channel, p in images.items() if name in found[p]},
+            found[reference].get(name) if reference else None,
+        )
+        for name in sorted(set().union(*found.values()))
+    ]
+
+
+def complete_cases(
+    cases: Sequence[Case],
+    images: Mapping[str, str],
+    reference: str | None = None,
+    *,
+    missing: Missing = "refuse",
+) -> tuple[list[Case], list[str]]:
+    """Part cases into those to be used and what the others lack, of channels and references.
+
+    Patterns are for the message alone, and are empty where there are none.
+
+    With `drop`, what is incomplete is left out, with one WARNING; with `zeros`, a case has at least
+    one image, and those that lack others are told.
+    """
+    complete, incomplete, faults = [], [], []
+    for case in cases:
+        lacks = [_no(channel, p) for channel, p in images.items() if channel not in case.images]
+        if missing == "zeros" and case.images and lacks:
+            incomplete.append(case.id)
+            lacks = []
+        if reference is not None and not case.reference:
+            lacks.append(_no("reference", reference))
+        if not lacks:
+            complete.append(case)
+        elif missing == "drop":
+            incomplete.append(case.id)
+        else:
+            faults.append(f"case '{case.id}': {', '.join(lacks)}")
+    if incomplete:
+        done = "are left out" if missing == "drop" else "get zeros in their place"
+        log.warning("%d cases lack files and %s: %s", len(incomplete), done, ", ".join(incomplete))
+    return complete, faults
+
+
+def _no(what: str, pattern: str) -> str:
+    return f"no {what}" + (f" ('{pattern}')" if pattern else "")
+
+
+def _name_patients(cases: Sequence[Case], expression: str) -> tuple[list[Case], list[str]]:
+    """Find the patient in each case's name, unless a table has told it; say where there is none."""
+    found = {case.id: re.search(expression, case.id) for case in cases}
+    faults = [
+        f"case '{name}': data.patient '{expression}' finds no patient in its name"
+        for name, match in found.items()
+        if not (match and match[1])
+    ]
+    return [
+        replace(case, patient=match[1]) if match and case.patient == case.id else case
+        for case, match in zip(cases, found.values(), strict=True)
+    ], faults
 
 
 def read_cases(table: Path) -> list[Case]:
-    """Read a CSV with the columns `case`, one per channel, and optionally `reference`.
+    """Read a CSV with the columns `case`, one per channel, and perhaps `reference` and `patient`.
 
     Relative paths start at the table's own folder; an empty field is a file that is not there.
 
@@ -97,6 +187,7 @@ def read_cases(table: Path) -> list[Case]:
         raise FormatError(
             f"'{table}' needs a column 'case', filled in every row, one column per channel and "
             f"optionally 'reference'; it has {len(rows)} rows, columns {columns}"
+            + _other_delimiter(columns)
         )
     if doubled := doubled_names(columns):
         raise FormatError(f"'{table}' has more than one column {', '.join(doubled)}")
@@ -112,83 +203,83 @@ def read_cases(table: Path) -> list[Case]:
 
 
 def write_cases(table: Path, cases: Sequence[Case]) -> None:
-    """Write cases as a CSV that `read_cases` reads; paths become absolute."""
-    channels = [*cases[0].images] if cases else []
+    """Write cases as a CSV that `read_cases` reads; paths become absolute.
+
+    Patients have a column where one has another name than its case.
+    """
+    channels = [*dict.fromkeys(channel for case in cases for channel in case.images)]
+    known = any(case.patient != case.id for case in cases)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", *channels, "reference"])
+    writer.writerow(["case", *channels, "reference", *(["patient"] if known else [])])
     for case in cases:
-        paths = [*(case.images[channel] for channel in channels), case.reference]
-        writer.writerow([case.id, *(path.resolve() if path else "" for path in paths)])
+        paths = [*(case.images.get(channel) for channel in channels), case.reference]
+        fields = [path.resolve() if path else "" for path in paths]
+        writer.writerow([case.id, *fields, *([case.patient] if known else [])])
     write_atomically(table, text.getvalue().encode())
 
 
-def read_images(paths: Sequence[Path], config: PreprocessConfig) -> Volume:
+def read_images(paths: Sequence[Path | None], config: PreprocessConfig) -> Volume:
     """Read the channels of a case, with what the config says about NaN, and tilt and gaps of DICOM.
 
+    A path that occurs several times is one file with as many channels on its fourth axis, in that
+    order; None is a channel of zeros.
+
     Raises:
-        FormatError, GridError: as `read_volume`.
+        FormatError, GridError: as `read_volume`; a file holds another number of channels than it
+            is named for.
+        ConfigError: there is no path at all.
     """
-    return read_volume(
-        paths,
+    files = [path for path in paths if path is not None]
+    volumes = {path: _read_image(path, files.count(path), config) for path in dict.fromkeys(files)}
+    if not volumes:
+        raise ConfigError("no file to read a volume from; name at least one")
+    require_one_grid([v.grid for v in volumes.values()], [str(path) for path in volumes])
+    first = next(iter(volumes.values()))
+    if len(volumes) == 1 and None not in paths:
+        return first
+    channels = {path: iter(volume.array_CIJK) for path, volume in volumes.items()}
+    zeros_IJK = np.broadcast_to(np.uint8(0), first.shape_IJK)
+    arrays = [zeros_IJK if path is None else next(channels[path]) for path in paths]
+    return stack_channels([Volume(array[np.newaxis], first.affine) for array in arrays])
+
+
+def _read_image(path: Path, num_channels: int, config: PreprocessConfig) -> Volume:
+    volume = read_volume(
+        path,
         nonfinite=config.nonfinite,
+        fourth_axis="refuse" if num_channels == 1 else "channels",
         volume=config.volume,
         tilt=config.tilt,
         gaps=config.gaps,
     )
-
-
-def volume_stem(path: Path) -> str:
-    """Give a volume file's name without its suffix."""
-    for suffix in VOLUME_SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.stem
-
-
-def pattern_expression(pattern: str) -> re.Pattern[str]:
-    """Write a pattern as a regular expression with the group `case`."""
-    literal = re.escape(pattern).replace(r"\*", "[^/]*")
-    first, *more = literal.split(re.escape("{case}"))
-    expression = first + r"(?P<case>[^/.][^/]*)" if more else first
-    return re.compile(expression + "(?P=case)".join(more) if more else expression)
-
-
-def assemble_cases(
-    folder: Path, images: Mapping[str, str], reference: str | None, *, case: str | None = None
-) -> tuple[list[Case], list[str]]:
-    """Join what each pattern finds into cases, and say which files are missing."""
-    found = {c: match_pattern(folder, pattern, case=case) for c, pattern in images.items()}
-    references = match_pattern(folder, reference) if reference else None
-    names = sorted(set().union(*found.values(), references or ()))
-    faults = [
-        f"case '{name}': no {channel} ('{images[channel]}')"
-        for name in names
-        for channel in images
-        if name not in found[channel]
-    ]
-    if references is not None:
-        faults += [
-            f"case '{n}': no reference ('{reference}')" for n in names if n not in references
-        ]
-    if faults:
-        return [], faults
-    return [
-        Case(
-            name,
-            {channel: found[channel][name] for channel in images},
-            references[name] if references else None,
+    if volume.num_channels != num_channels:
+        raise FormatError(
+            f"'{path}' holds {volume.num_channels} channels on its fourth axis, expected "
+            f"{num_channels}, as often as its pattern stands under data.images. Name each "
+            "channel there once, in the file's order, or give a file per channel."
         )
-        for name in names
-    ], []
+    return volume
 
 
 def _case_of_row(row: Mapping[str, str], folder: Path) -> Case:
-    paths = {
-        name: folder / value for name, value in row.items() if name and name != "case" and value
+    images = {
+        name: folder / value
+        for name, value in row.items()
+        if name not in COLUMNS and name and value
     }
-    reference = paths.pop("reference", None)
-    return Case(row["case"], paths, reference)
+    reference = row.get("reference")
+    return Case(
+        row["case"], images, folder / reference if reference else None, row.get("patient") or ""
+    )
+
+
+def _other_delimiter(columns: Sequence[str]) -> str:
+    """Say which sign parts the columns instead of a comma, where one does."""
+    for sign, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(columns) == 1 and sign in columns[0]:
+            return f". Its columns are parted by {name}; save it with commas"
+    return ""
 
 
 def doubled_names(names: Sequence[str]) -> list[str]:

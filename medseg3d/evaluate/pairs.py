@@ -6,7 +6,8 @@ from itertools import product
 from pathlib import Path
 from typing import Final
 
-from medseg3d.data.cases import VOLUME_SUFFIXES, match_pattern, read_cases, volume_stem
+from medseg3d.data.cases import read_cases
+from medseg3d.data.patterns import VOLUME_SUFFIXES, match_pattern, volume_stem
 from medseg3d.errors import ConfigError
 
 LEFT_OUT: Final = {".img", ".img.gz", ".png", ".jpg", ".jpeg", ".tif", ".tiff"}

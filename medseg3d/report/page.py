@@ -10,8 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from medseg3d import __version__
 from medseg3d.config.load import read_yaml
-from medseg3d.data.cases import Case, match_pattern, read_cases
+from medseg3d.data.cases import Case, read_cases
 from medseg3d.data.inputs import find_inputs, without_leading_folders
+from medseg3d.data.patterns import match_pattern
 from medseg3d.errors import ConfigError
 from medseg3d.evaluate.results import read_scores
 from medseg3d.io.atomic import prepare_folder, write_atomically

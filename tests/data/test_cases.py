@@ -8,18 +8,18 @@ from medseg3d.config.data import DataConfig
 from medseg3d.data.cases import (
     Case,
     find_cases,
-    match_pattern,
     read_cases,
-    volume_stem,
     write_cases,
 )
 from medseg3d.data.inputs import find_inputs
+from medseg3d.data.patterns import match_pattern, volume_stem
 from medseg3d.errors import ConfigError, FormatError
 from medseg3d.labels import LabelScheme
 
 from .conftest import BRATS, touch
 
 ONE = LabelScheme(values={1: "lesion"})
+SEG = "{case}/{case}-seg.nii.gz"
 
 
 class TestPatterns:
@@ -105,11 +105,11 @@ class TestDataSet:
             find_cases(self.data(tmp_path))
         assert str(refused.value).splitlines() == [
             f"'{tmp_path}' lacks files:",
-            f"  case 'p1': no t2 ('{BRATS['t2']}')",
-            f"  case 'p3': no t1 ('{BRATS['t1']}')",
-            f"  case 'p3': no t2 ('{BRATS['t2']}')",
-            "  case 'p1': no reference ('{case}/{case}-seg.nii.gz')",
-            "  case 'p2': no reference ('{case}/{case}-seg.nii.gz')",
+            f"  case 'p1': no t2 ('{BRATS['t2']}'), no reference ('{SEG}')",
+            f"  case 'p2': no reference ('{SEG}')",
+            f"  case 'p3': no t1 ('{BRATS['t1']}'), no t2 ('{BRATS['t2']}')",
+            "Add them, correct the patterns, or set data.missing to drop such cases or to put "
+            "zeros in place of images.",
         ]
 
     def test_a_folder_without_cases_is_told_with_what_it_holds(self, tmp_path: Path):

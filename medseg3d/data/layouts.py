@@ -1,0 +1,267 @@
+"""Which layout a data set has: the known ones as a table, others by how files are called.
+
+A layout becomes a `DataConfig`, that is patterns and labels; no code is left that knows of it.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Final
+
+from medseg3d.config.data import DataConfig
+from medseg3d.config.load import parse_section
+from medseg3d.data.cases import contents_of, read_cases
+from medseg3d.data.filenames import Content, by_bids, by_names
+from medseg3d.data.patterns import match_pattern
+from medseg3d.datasets import DATASETS
+from medseg3d.errors import ConfigError, FormatError, MedSegError
+from medseg3d.io.files import read_label_map
+from medseg3d.labels import LabelScheme, count_values
+
+log = logging.getLogger(__name__)
+
+
+SPLITS: Final = "splits_final.json"
+"""nnU-Net's file of folds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A public data set's way to call its files."""
+
+    images: Mapping[str, str]
+    """Channel -> pattern; a data set may have some of them."""
+    reference: str
+    schemes: Mapping[str, Sequence[str]]
+    """How case names begin -> schemes of `DATASETS`; the first that knows all values is taken."""
+    patient: str | None = None
+    """Regular expression whose group is the patient."""
+
+
+LAYOUTS: Final[Mapping[str, Layout]] = {
+    "BraTS since 2023": Layout(
+        {name: f"{{case}}/{{case}}-{name}.nii.gz" for name in ("t1n", "t1c", "t2w", "t2f")},
+        "{case}/{case}-seg.nii.gz",
+        {
+            "BraTS-GLI": ["brats2023-gli", "brats2024-gli"],
+            "BraTS-SSA": ["brats2023-ssa"],
+            "BraTS-MEN": ["brats2023-men"],
+            "BraTS-MET": ["brats2023-met", "brats2025-met"],
+            "BraTS-PED": ["brats2023-ped", "brats2024-ped"],
+            "": ["brats2023", "brats2024-gli"],
+        },
+        r"(.+)-\d{3}$",
+    ),
+    "BraTS 2024 and 2025, radiotherapy": Layout(
+        {"t1c": "{case}/{case}_t1c.nii.gz"},
+        "{case}/{case}_gtv.nii.gz",
+        {"": ["brats2024-men-rt"]},
+        r"(.+)-\d$",
+    ),
+    "BraTS 2017 to 2021": Layout(
+        {name: f"{{case}}/{{case}}_{name}.nii.gz" for name in ("flair", "t1", "t1ce", "t2")},
+        "{case}/{case}_seg.nii.gz",
+        {"BraTS20": ["brats2020"], "BraTS2021": ["brats2021"], "": ["brats2019"]},
+        r"([Bb]ra[Tt][Ss]1[789]_.+)_\d+$",
+    ),
+    "BRATS 2015, as with DeepMedic": Layout(
+        {name.lower(): f"{{case}}/{name}_*.nii.gz" for name in ("Flair", "T1", "T1c", "T2")},
+        "{case}/OTMultiClass.nii.gz",
+        {"": ["brats2015"]},
+        r"(.+_pat\d+)_\d+$",
+    ),
+}
+"""Name -> data sets that are known by their files; they may lie one folder deeper (HGG, LGG)."""
+
+LOOKED_FOR: Final = (
+    "dataset.json with imagesTr (nnU-Net, Medical Segmentation Decathlon)",
+    *LAYOUTS,
+    "BIDS (sub-01/anat/sub-01_T1w.nii.gz, references under derivatives)",
+    "a folder of images beside one of labels",
+    "one folder per case",
+    "files such as case_t1.nii.gz and case_seg.nii.gz",
+)
+
+
+def detect_layout(folder_or_csv: Path) -> DataConfig:
+    """Recognise how a data set is laid out: channels, references, labels, patients, lists.
+
+    Where nothing says what labels mean, every reference is read, and a value 3 is called `value_3`.
+
+    Raises:
+        ConfigError: it is neither folder nor CSV, or of no layout; says what was looked for.
+        FormatError: its table or `dataset.json` is damaged.
+    """
+    source = folder_or_csv.expanduser()
+    if source.suffix.lower() == ".csv":
+        return _parsed(source.parent, _of_table(source))
+    if not source.is_dir():
+        raise ConfigError(f"'{source}' is neither a folder nor a CSV; name the data set's")
+    for recognise in RECOGNISERS:
+        if content := recognise(source):
+            return _parsed(source, content)
+    raise ConfigError(
+        f"'{source}' is laid out in no way that is known; it holds {contents_of(source)}. Looked "
+        "for\n  " + "\n  ".join(LOOKED_FOR) + "\nWrite data.images and data.reference as patterns, "
+        "or give a CSV with the columns case, one per channel, and reference."
+    )
+
+
+def scheme_of(references: Iterable[Path]) -> LabelScheme:
+    """Make a scheme of the values that references hold; a value 3 is called `value_3`.
+
+    Without any, there is one value, 1; logs so.
+    """
+    values = find_values(references)
+    if not values:
+        log.warning("no reference holds a label: labels are taken to be 1, 'value_1', alone")
+    return LabelScheme(values={value: f"value_{value}" for value in values or [1]})
+
+
+def find_values(references: Iterable[Path]) -> list[int]:
+    """Find the values but 0 in label maps, ascending; those that cannot be read are logged."""
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(_values_of, references)
+        return sorted({value for values in found for value in values} - {0})
+
+
+def _values_of(path: Path) -> list[int]:
+    try:
+        return [*count_values(read_label_map(path).array_CIJK[0])]
+    except MedSegError as error:
+        log.warning("passed over while looking for values: %s", error)
+        return []
+
+
+def _parsed(folder: Path, content: Content) -> DataConfig:
+    """Fill in what is the same for all layouts, and check the whole."""
+    cases = match_pattern(folder, next(iter(content["images"].values())))
+    if "labels" not in content:
+        reference = content.get("reference")
+        references = match_pattern(folder, reference).values() if reference else ()
+        content["labels"] = scheme_of(references)
+    if (folder / SPLITS).is_file():
+        content.setdefault("split", {"source": SPLITS})
+    content.setdefault("split", {"num_folds": max(2, min(5, len(cases)))})
+    return parse_section(DataConfig, {"folder": folder, **content}, source=f"'{folder}'")
+
+
+def _by_files(folder: Path) -> Content | None:
+    """Look for the layouts of the table, in the folder and one deeper."""
+    for deeper, layout in product(("", "*/"), LAYOUTS.values()):
+        found = {
+            channel: match_pattern(folder, deeper + pattern)
+            for channel, pattern in layout.images.items()
+        }
+        images = {channel: deeper + layout.images[channel] for channel, at in found.items() if at}
+        references = match_pattern(folder, deeper + layout.reference)
+        if not images or not (references or len(images) > 1):
+            continue
+        names = sorted(set().union(*found.values()))
+        start = next(start for start in layout.schemes if names[0].startswith(start))
+        content: Content = {"images": images}
+        content["labels"] = _scheme_among(layout.schemes[start], references.values())
+        if references:
+            content["reference"] = deeper + layout.reference
+        if layout.patient and all(re.search(layout.patient, name) for name in names):
+            content["patient"] = layout.patient
+        return content
+    return None
+
+
+def _scheme_among(schemes: Sequence[str], references: Iterable[Path]) -> str:
+    """Choose the first scheme that knows all values; the last where none does."""
+    if len(schemes) == 1:
+        return schemes[0]
+    values = {*find_values(references)}
+    return next((name for name in schemes if values <= {*DATASETS[name].values}), schemes[-1])
+
+
+def _by_dataset_json(folder: Path) -> Content | None:
+    """Take channels and labels from the file of nnU-Net and of the Medical Decathlon."""
+    path = folder / "dataset.json"
+    if not path.is_file():
+        return None
+    try:
+        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        channels: dict[str, str] = told.get("channel_names") or told["modality"]
+        ordered = [str(channels[number]) for number in sorted(channels, key=int)]
+        labels = _labels_in(told["labels"])
+        ending = str(told.get("file_ending", ".nii.gz"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FormatError(
+            f"'{path}' needs 'channel_names' or 'modality', {{\"0\": name}}, and 'labels', "
+            f'{{name: value}} or {{"value": name}}: {error!r}. Mend it, or write data.images, '
+            "data.reference and data.labels yourself."
+        ) from error
+    names = [
+        f"{name}_{number}" if ordered.count(name) > 1 else name
+        for number, name in enumerate(ordered)
+    ]
+    apart = bool(match_pattern(folder, f"imagesTr/{{case}}_0000{ending}"))
+    content: Content = {
+        "images": {
+            name: f"imagesTr/{{case}}_{number:04d}{ending}"
+            if apart
+            else f"imagesTr/{{case}}{ending}"
+            for number, name in enumerate(names)
+        },
+        "labels": labels,
+    }
+    if (folder / "labelsTr").is_dir():
+        content["reference"] = f"labelsTr/{{case}}{ending}"
+    if told.get("validation"):
+        content["split"] = {"source": path.name}
+    return content
+
+
+def _labels_in(told: Mapping[str, Any]) -> Content:
+    """Read {name: value}, {name: [values]} of regions, or {"value": name}; 0 is background."""
+    if all(key.isdigit() for key in told):
+        return {"values": {int(key): str(name) for key, name in told.items() if int(key)}}
+    members = {
+        name: tuple(given) if isinstance(given, list) else (int(given),)
+        for name, given in told.items()
+    }
+    ignored = members.pop("ignore", None)
+    members = {name: values for name, values in members.items() if values != (0,)}
+    named = {values[0]: name for name, values in members.items() if len(values) == 1}
+    every = sorted({value for values in members.values() for value in values})
+    labels: Content = {"values": {value: named.get(value, f"value_{value}") for value in every}}
+    if any(len(values) > 1 for values in members.values()):
+        labels["regions"] = members
+    return labels if ignored is None else labels | {"ignore": ignored[0]}
+
+
+def _of_table(table: Path) -> Content:
+    """Take for channels the columns that name files, and patients where there is that column."""
+    cases = read_cases(table)
+    columns = dict.fromkeys(column for case in cases for column in case.images)
+    channels = [c for c in columns if any(c in e.images and e.images[c].exists() for e in cases)]
+    if not channels:
+        raise ConfigError(
+            f"'{table}': no column names files that exist; columns are {', '.join(columns)}. "
+            "Relative paths start at the table's folder"
+        )
+    if others := [column for column in columns if column not in channels]:
+        log.warning("'%s': columns %s name no files", table, ", ".join(others))
+    alone = len(channels) == 1
+    return {
+        "table": table.name,
+        "images": {c: "{case}.nii.gz" if alone else f"{{case}}_{c}.nii.gz" for c in channels},
+        "labels": scheme_of(case.reference for case in cases if case.reference),
+        "split": {"num_folds": max(2, min(5, len({case.patient for case in cases})))},
+    }
+
+
+RECOGNISERS: Final[Sequence[Callable[[Path], Content | None]]] = (
+    _by_dataset_json,
+    _by_files,
+    by_bids,
+    by_names,
+)
