@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from medseg3d.cli.entry import Json, app
-from medseg3d.console import print_json, print_table, print_text, progress_bars, say
+from medseg3d.console import print_json, print_text, progress_bars, say
 from medseg3d.errors import ConfigError
 
 DATASET = "A data set's folder, or a YAML with a section `data`."
@@ -22,7 +22,7 @@ def fingerprint(
     dataset: Annotated[Path, typer.Argument(help=DATASET)],
     out: Annotated[Path | None, typer.Option("--out", "-o", help=RUN)] = None,
     net: Annotated[str | None, typer.Option("--net", help=NET)] = None,
-    dims: Annotated[Literal["2", "3"] | None, typer.Option("--dims", help=DIMS)] = None,
+    dims: Annotated[Literal[2, 3] | None, typer.Option("--dims", help=DIMS)] = None,
     memory: Annotated[str | None, typer.Option("--memory", help=MEMORY)] = None,
     hours: Annotated[float | None, typer.Option("--hours", min=0, help=HOURS)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
@@ -33,31 +33,26 @@ def fingerprint(
     Example: `medseg3d fingerprint Dataset004_Hippocampus -o run.yaml --memory 8GiB`
     """
     from medseg3d.config.write import write_config
-    from medseg3d.data.cases import find_cases
-    from medseg3d.data.layouts import find_data
     from medseg3d.io.atomic import write_atomically
-    from medseg3d.preprocess.fingerprint import measure_cases
     from medseg3d.train.machine import find_machine
-    from medseg3d.train.plan import plan_for_machine
+    from medseg3d.train.plan import plan_dataset
 
     if out and out.exists() and not overwrite:
         raise ConfigError(f"'{out}' is there already; give another --out, or --overwrite")
-    machine, data = find_machine(memory), find_data(dataset)
     with progress_bars() as progress:
-        measured = measure_cases(
-            find_cases(data),
-            data.labels,
+        plan = plan_dataset(
+            dataset,
+            find_machine(memory),
+            net=net,
+            spatial_dims=dims,
+            hours=hours,
             progress=lambda done, total: progress("measuring", done, total),
         )
-    plan = plan_for_machine(
-        data, measured, machine, net=net, spatial_dims=int(dims) if dims else None, hours=hours
-    )
     text = write_config(plan.config, plan.reasons)
-    if out:
-        write_atomically(out, text.encode())
     if json:
-        print_json({"fingerprint": measured, "config": plan.config.model_dump(mode="json")})
+        print_json({"fingerprint": plan.fingerprint, "reasons": plan.reasons})
     elif out is None:
         print_text(text)
-    else:
-        ...
+    if out:
+        write_atomically(out, text.encode())
+        say(f"written to '{out}'; go on with: medseg3d train {out}")

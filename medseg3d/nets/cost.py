@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, UntypedStorage, nn
-from torch.nn.functional import cross_entropy, softmax
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.functional import cross_entropy, softmax
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -110,8 +110,10 @@ def measure_step(
     with _Living([]) as living:
         living.note(image)
         outputs = net.train()(image)
-        losses = [_overlap_and_entropy(o) for o in (outputs if isinstance(outputs, list) else [outputs])]
-        torch.stack(losses).sum().backward()
+        losses = [
+            _overlap_and_entropy(o) for o in (outputs if isinstance(outputs, list) else [outputs])
+        ]
+        torch.autograd.backward(losses)
     num_weights = sum(p.numel() for p in net.parameters())
     weights = (4 + 4 + state_bytes) * num_weights
     return StepMemory(weights, int(living.peak), voxels=batch * prod(patch))

@@ -12,14 +12,15 @@ from jaxtyping import Float64, Shaped
 from scipy import ndimage
 
 from medseg3d.arrays import MaskIJK, TripleFloat, TripleInt
+from medseg3d.config.data import DataConfig
 from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.data.cases import Case, read_images
 from medseg3d.errors import ConfigError, FormatError, MedSegError
 from medseg3d.geometry.crop import nonzero_box
 from medseg3d.geometry.orient import plan_axes
 from medseg3d.io.files import read_label_map
-from medseg3d.labels import LabelScheme, region_masks
-from medseg3d.volume import Grid, require_one_grid
+from medseg3d.labels import region_masks
+from medseg3d.volume import require_one_grid
 
 Modality: TypeAlias = Literal["CT", "MR"]
 """CT, whose grey values mean the same in every image, or anything else."""
@@ -125,13 +126,14 @@ class _Measured:
     """Samples of each channel; as many in every case, or none."""
     filled: list[Float64[np.ndarray, " S"]]
     lowest: list[float]
+    """Smallest of those values of each channel."""
     volumes_mm3: dict[str, float]
     components: dict[str, int]
 
 
 def measure_cases(
     cases: Sequence[Case],
-    labels: LabelScheme,
+    data: DataConfig,
     *,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -142,38 +144,40 @@ def measure_cases(
         ConfigError: there are no cases, or some have no reference.
         FormatError: cases cannot be read or do not fit together; names all of them.
     """
-    if missing := [case.id for case in cases if case.reference is None] or (not cases and ["any"]):
+    if not cases or (missing := [case.id for case in cases if case.reference is None]):
         raise ConfigError(
-            f"a fingerprint is of labelled cases, got no reference for {', '.join(missing[:5])}; "
-            "set data.reference to the pattern of the label maps"
+            "a fingerprint is taken of labelled cases, got "
+            + (f"no reference for {', '.join(missing[:5])}" if cases else "no case")
+            + "; set data.reference to the pattern of the label maps"
         )
-    measured, faults = [], []
-    for number, found in enumerate(_in_threads(cases, labels, seed), start=1):
-        (faults if isinstance(found, str) else measured).append(found)
+    found: list[_Measured | str] = []
+    for result in _in_threads(cases, data, seed):
+        found.append(result)
         if progress:
-            progress(number, len(cases))
+            progress(len(found), len(cases))
+    measured = [case for case in found if isinstance(case, _Measured)]
+    faults = [fault for fault in found if isinstance(fault, str)]
     if faults:
         raise FormatError(
-            f"{len(faults)} of {len(cases)} cases cannot be measured:\n  " + "\n  ".join(faults)
+            f"{len(faults)} of {len(cases)} cases cannot be measured:\n  "
+            + "\n  ".join(faults)
             + "\nRepair or remove them; `medseg3d check` says more."
         )
     return Fingerprint(
         cases=tuple(case.extent for case in measured),
         channels={
-            name: _join_channel(name, place, measured) for place, name in enumerate(cases[0].images)
+            name: _join_channel(name, place, measured) for place, name in enumerate(data.images)
         },
-        regions={name: _join_region(name, measured) for name in labels.regions},
+        regions={name: _join_region(name, measured) for name in data.labels.regions},
     )
 
 
-def _in_threads(
-    cases: Sequence[Case], labels: LabelScheme, seed: int
-) -> Iterator["_Measured | str"]:
+def _in_threads(cases: Sequence[Case], data: DataConfig, seed: int) -> Iterator["_Measured | str"]:
     """Give each case's measures, or what is wrong with it, in order, few at a time."""
 
     def measure(number: int) -> "_Measured | str":
         try:
-            return _measure_case(cases[number], labels, np.random.default_rng((seed, number)))
+            return _measure_case(cases[number], data, np.random.default_rng((seed, number)))
         except MedSegError as error:
             return f"case '{cases[number].id}': {error}"
 
@@ -184,15 +188,16 @@ def _in_threads(
         pool.shutdown(cancel_futures=True)
 
 
-def _measure_case(case: Case, labels: LabelScheme, rng: np.random.Generator) -> _Measured:
-    image = read_images([*case.images.values()], PreprocessConfig())
-    reference = read_label_map(case.reference or "", labels)
+def _measure_case(case: Case, data: DataConfig, rng: np.random.Generator) -> _Measured:
+    image = read_images([case.images.get(name) for name in data.images], PreprocessConfig())
+    reference = read_label_map(case.reference or "", data.labels)
     require_one_grid([image.grid, reference.grid], ["image", "reference"])
     label_map = reference.array_CIJK[0]
     labelled = label_map > 0
-    regions = dict(region_masks(label_map, labels))
+    regions = dict(region_masks(label_map, data.labels))
     axes = plan_axes(image.affine, "RAS")
     turned = axes.apply_grid(image.grid)
+    filled = [channel[channel != 0] for channel in image.array_CIJK]
     box = axes.apply_grid(nonzero_box(image.array_CIJK).crop_grid(image.grid))
     return _Measured(
         Extent(
@@ -204,8 +209,8 @@ def _measure_case(case: Case, labels: LabelScheme, rng: np.random.Generator) -> 
             zeros=float(1 - np.any(image.array_CIJK, axis=0).mean()),
         ),
         foreground=[_draw(rng, channel[labelled]) for channel in image.array_CIJK],
-        filled=[_draw(rng, channel[channel != 0]) for channel in image.array_CIJK],
-        lowest=[float(channel.min()) for channel in image.array_CIJK],
+        filled=[_draw(rng, values) for values in filled],
+        lowest=[float(values.min()) if values.size else np.inf for values in filled],
         volumes_mm3={
             name: float(mask.sum() * image.grid.voxel_mm3) for name, mask in regions.items()
         },
@@ -213,9 +218,7 @@ def _measure_case(case: Case, labels: LabelScheme, rng: np.random.Generator) -> 
     )
 
 
-def _draw(
-    rng: np.random.Generator, values: Shaped[np.ndarray, " V"]
-) -> Float64[np.ndarray, " S"]:
+def _draw(rng: np.random.Generator, values: Shaped[np.ndarray, " V"]) -> Float64[np.ndarray, " S"]:
     drawn = rng.choice(values, SAMPLES) if values.size else values
     return drawn.astype(np.float64)
 
@@ -257,7 +260,7 @@ def _describe(samples: Sequence[Float64[np.ndarray, " S"]]) -> Spread:
 def _join_region(name: str, measured: Sequence[_Measured]) -> Region:
     having = [case for case in measured if case.components[name]]
     volumes = [case.volumes_mm3[name] for case in having] or [float("nan")]
-    pieces = [case.components[name] for case in having] or [float("nan")]
+    pieces = [float(case.components[name]) for case in having] or [float("nan")]
     return Region(
         cases=len(having),
         smallest_mm3=min(volumes),

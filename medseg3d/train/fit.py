@@ -6,7 +6,7 @@ from math import prod
 from typing import Any, Final
 
 from medseg3d.config.load import parse_section
-from medseg3d.config.network import PerLevel, UShapedConfig
+from medseg3d.config.network import PerLevel, UShaped
 from medseg3d.errors import ConfigError
 from medseg3d.nets.cost import StepMemory, measure_step
 from medseg3d.predict.limits import say_memory
@@ -29,7 +29,7 @@ SEEN: Final = 0.05
 class Images:
     """What the network is to see: a median case after preprocessing, and how many there are."""
 
-    shape: tuple[float, ...]
+    shape: tuple[int, ...]
     spacing_mm: tuple[float, ...]
     num_cases: int
     in_channels: int
@@ -40,7 +40,7 @@ class Images:
 class Fit:
     """A network, its patch and batch, and what a training step with them takes."""
 
-    network: UShapedConfig
+    network: UShaped
     topology: Topology
     batch_size: int
     memory: int
@@ -52,7 +52,7 @@ class Fit:
 
 
 def fit_patch(
-    preset: UShapedConfig, images: Images, *, memory: int, half: bool = False, narrow: bool = False
+    preset: UShaped, images: Images, *, memory: int, half: bool = False, narrow: bool = False
 ) -> Fit:
     """Shrink the patch until two of them fit, then enlarge the batch.
 
@@ -89,15 +89,15 @@ def fit_patch(
     )
 
 
-def fit_network(preset: UShapedConfig, topology: Topology, *, narrow: bool = False) -> UShapedConfig:
+def fit_network(preset: UShaped, topology: Topology, *, narrow: bool = False) -> UShaped:
     """Give a preset as many levels as a patch can be halved, and norms that suit small batches.
 
     Levels beyond the preset's are like its deepest one. Raises nothing that a preset can cause.
     """
     levels = len(topology.kernels)
-    channels = [width // (2 if narrow else 1) for width in _spread(preset.channels, levels)]
+    widths = [width // (2 if narrow else 1) for width in preset.channels]
     knobs: dict[str, Any] = {
-        "channels": channels,
+        "channels": _spread(tuple(widths), levels),
         "encoder_blocks": _spread(preset.encoder_blocks, levels),
         "decoder_blocks": _spread(preset.decoder_blocks, levels - 1),
         "strides": _alike(topology.strides, 2),
@@ -111,7 +111,7 @@ def fit_network(preset: UShapedConfig, topology: Topology, *, narrow: bool = Fal
     return parse_section(type(preset), {"kind": preset.kind, **knobs}, source="plan")
 
 
-def _measure(network: UShapedConfig, images: Images, patch: Sequence[int]) -> StepMemory:
+def _measure(network: UShaped, images: Images, patch: Sequence[int]) -> StepMemory:
     return measure_step(
         network,
         in_channels=images.in_channels,

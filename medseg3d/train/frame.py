@@ -8,11 +8,11 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 from jaxtyping import Float64
 
+from medseg3d.arrays import TripleFloat, TripleInt
 from medseg3d.config.preprocess import FixedScale, Scale
 from medseg3d.errors import ConfigError
 from medseg3d.labels import LabelScheme
 from medseg3d.preprocess.fingerprint import Channel, Fingerprint
-from medseg3d.volume import AXIS_LETTERS
 
 Choices: TypeAlias = dict[str, tuple[Any, str]]
 """Knob's path -> its value, and why."""
@@ -33,10 +33,10 @@ class Frame:
     """The axes that a network sees, and the median case on them."""
 
     spatial_dims: Literal[2, 3]
-    axes: tuple[int, int, int]
+    axes: TripleInt
     """World axis of each."""
-    spacing_mm: tuple[float, float, float]
-    shape_IJK: tuple[float, float, float]
+    spacing_mm: TripleFloat
+    shape_IJK: TripleInt
     """Median number of voxels after resampling."""
     choices: Choices
 
@@ -58,7 +58,7 @@ def choose_frame(fingerprint: Fingerprint, spatial_dims: Literal[2, 3] | None = 
         axes.append(axes.pop(2 - coarsest))
     resampled = np.median(shapes * spacings / spacing_mm, axis=0)
     i, j, k = axes
-    edges = tuple(_round_up(float(spacing_mm[axis])) for axis in axes)
+    edges = _round_up(spacing_mm[i]), _round_up(spacing_mm[j]), _round_up(spacing_mm[k])
     choices: Choices = {
         "preprocess.orientation": (
             "".join("RAS"[axis] for axis in axes),
@@ -67,8 +67,8 @@ def choose_frame(fingerprint: Fingerprint, spatial_dims: Literal[2, 3] | None = 
         "preprocess.spacing_mm": (edges, why_spacing),
         "spatial_dims": (dims, why_dims),
     }
-    shape = tuple(max(float(resampled[axis]), 1.0) for axis in axes)
-    return Frame(dims, (i, j, k), edges, shape, choices)
+    size_i, size_j, size_k = np.ceil(resampled[axes].round(3)).astype(int).tolist()
+    return Frame(dims, (i, j, k), edges, (size_i, size_j, size_k), choices)
 
 
 def _choose_spacing(
@@ -76,8 +76,10 @@ def _choose_spacing(
 ) -> tuple[Float64[np.ndarray, "3"], str]:
     target, sizes = np.median(spacings, axis=0), np.median(shapes, axis=0)
     low, high = spacings.min(axis=0), spacings.max(axis=0)
-    why = "every case has it" if np.allclose(low, high, rtol=1e-3) else (
-        f"median of the cases, from {_triple(low)} to {_triple(high)}"
+    why = (
+        "every case has this spacing"
+        if np.allclose(low, high, rtol=1e-3)
+        else (f"median of the cases, from {_triple(low)} to {_triple(high)}")
     )
     coarse = int(np.argmax(target))
     others = np.delete(target, coarse).max()
@@ -126,7 +128,10 @@ def _choose_scale(channel: Channel, stripped: bool) -> tuple[Scale, str]:
             mean=float(f"{seen.mean:.6g}"),
             deviation=float(f"{seen.deviation or 1:.6g}"),
         )
-        return scale, f"CT ({channel.reason}): percentiles 0.5 and 99.5, mean and deviation of labelled voxels"
+        return (
+            scale,
+            f"CT ({channel.reason}): percentiles 0.5 and 99.5, mean, deviation of labelled voxels",
+        )
     if stripped:
         return "zscore_nonzero", f"no CT ({channel.reason}): each image by itself, without its air"
     return "zscore", f"no CT ({channel.reason}): each image by itself"

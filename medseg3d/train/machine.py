@@ -33,14 +33,15 @@ def find_machine(memory: str | None = None) -> Machine:
     Raises:
         ConfigError: `memory` is no number of bytes, or there is none and the system does not tell.
     """
+    asked = parse_memory(memory) if memory else None
     if torch.cuda.is_available():
         free, _ = torch.cuda.mem_get_info()
-        precision = "bf16" if native_precision(torch.device("cuda")) == "bf16" else "fp16"
-        return Machine(parse_memory(memory) if memory else free, "cuda", precision)
-    free = parse_memory(memory) if memory else available_bytes()
-    if free is None:
+        bf16 = native_precision(torch.device("cuda")) == "bf16"
+        return Machine(asked or free, "cuda", "bf16" if bf16 else "fp16")
+    left = asked or available_bytes()
+    if left is None:
         raise ConfigError("this system does not tell how much memory is free; give --memory 8GiB")
-    return Machine(free)
+    return Machine(left)
 
 
 def time_step(config: RunConfig, machine: Machine, *, out_channels: int) -> float:
@@ -69,7 +70,7 @@ def time_step(config: RunConfig, machine: Machine, *, out_channels: int) -> floa
         with torch.autocast(device.type, dtype=half, enabled=half is not None):
             outputs = net(image)
         outputs = outputs if isinstance(outputs, list) else [outputs]
-        torch.stack([output.float().square().mean() for output in outputs]).sum().backward()
+        torch.autograd.backward([output.float().square().mean() for output in outputs])
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(perf_counter() - started)

@@ -4,21 +4,24 @@ Rules are nnU-Net's (Isensee et al., Nature Methods 18, 2021; and Revisited, MIC
 reason says otherwise.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 
 from medseg3d.config.data import DataConfig
-from medseg3d.config.load import parse_section
+from medseg3d.config.load import parse_section, read_yaml
 from medseg3d.config.network import MonaiConfig
 from medseg3d.config.run import RunConfig
+from medseg3d.data.cases import find_cases
+from medseg3d.data.layouts import detect_layout
 from medseg3d.errors import ConfigError
 from medseg3d.nets.presets import find_config
 from medseg3d.predict.limits import say_memory
-from medseg3d.preprocess.fingerprint import Fingerprint
+from medseg3d.preprocess.fingerprint import Fingerprint, measure_cases
 from medseg3d.train.fit import Fit, Images, fit_patch
-from medseg3d.train.machine import Machine
 from medseg3d.train.frame import (
     Choices,
     choose_frame,
@@ -26,6 +29,7 @@ from medseg3d.train.frame import (
     choose_outputs,
     choose_preprocess,
 )
+from medseg3d.train.machine import Machine, time_step
 
 FOREGROUND: Final = 0.33
 """Share of patches that are centred on a label."""
@@ -46,6 +50,45 @@ class RunPlan:
     reasons: dict[str, str]
     """Knob's path -> reason; "" is the whole."""
     fit: Fit
+    fingerprint: Fingerprint
+
+
+def plan_dataset(
+    dataset: Path,
+    machine: Machine,
+    *,
+    net: str | None = None,
+    spatial_dims: Literal[2, 3] | None = None,
+    hours: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> RunPlan:
+    """Measure a data set and plan a run; without a GPU one of an hour, unless told otherwise.
+
+    Raises:
+        ConfigError: the data set's layout is unknown, or else as `plan_run`.
+        FormatError: cases cannot be measured; names all of them.
+    """
+    data = find_data(dataset)
+    fingerprint = measure_cases(find_cases(data), data, progress=progress)
+    plan = plan_run(data, fingerprint, machine, net=net, spatial_dims=spatial_dims)
+    if hours is None and machine.device != "cpu":
+        return plan
+    seconds = time_step(plan.config, machine, out_channels=len(data.labels.regions) + 1)
+    return spend_hours(plan, hours or 1.0, seconds_per_step=seconds)
+
+
+def find_data(dataset: Path) -> DataConfig:
+    """Read the section `data` of a YAML, or recognise the layout of a folder or table.
+
+    Raises:
+        ConfigError: the YAML has no such section, or the layout is unknown.
+    """
+    if dataset.suffix.lower() not in (".yaml", ".yml"):
+        return detect_layout(dataset)
+    content = read_yaml(dataset)
+    if not isinstance(content.get("data"), dict):
+        raise ConfigError(f"'{dataset}' has no section 'data', which says where the cases lie")
+    return parse_section(DataConfig, content["data"], source=str(dataset))
 
 
 def plan_run(
@@ -72,7 +115,7 @@ def plan_run(
     images = Images(
         shape=frame.shape_IJK[:dims],
         spacing_mm=frame.spacing_mm[:dims],
-        num_cases=round(len(fingerprint.cases) * (frame.shape_IJK[2] if dims == 2 else 1)),
+        num_cases=len(fingerprint.cases) * (frame.shape_IJK[2] if dims == 2 else 1),
         in_channels=len(data.images),
         out_channels=len(data.labels.regions) + 1,
     )
@@ -96,6 +139,7 @@ def plan_run(
         parse_section(RunConfig, content, source="plan"),
         reasons | {path: why for path, (_, why) in choices.items() if why},
         fit,
+        fingerprint,
     )
 
 
@@ -120,14 +164,18 @@ def spend_hours(plan: RunPlan, hours: float, *, seconds_per_step: float) -> RunP
         reasons["train.learning_rate"] = "the run is short"
     train = plan.config.train.model_copy(update=knobs)
     config = plan.config.model_copy(update={"train": train})
-    return RunPlan(config, plan.reasons | reasons, plan.fit)
+    return replace(plan, config=config, reasons=plan.reasons | reasons)
 
 
 def _choose_training(fit: Fit, machine: Machine) -> Choices:
     patch, batch = fit.topology.patch, fit.batch_size
-    limit = "as far as the median case reaches" if fit.whole else (
-        f"as large as {say_memory(machine.memory)} of memory allow for two, in the proportions of "
-        "the median case"
+    limit = (
+        "as far as the median case reaches"
+        if fit.whole
+        else (
+            f"as large as {say_memory(machine.memory)} allow for two, in the proportions of the "
+            "median case"
+        )
     )
     why_batch = {
         True: f"5 % of the data set's voxels are {fit.enough} patches; two at least",
@@ -153,8 +201,10 @@ def _explain_network(fit: Fit, machine: Machine, *, asked: str | None) -> dict[s
         str(sum(step[axis] == 2 for step in fit.topology.strides))
         for axis in range(len(fit.topology.patch))
     )
-    default = "nnU-Net's default" if machine.device == "cuda" else (
-        "there is no GPU: a small network, half as wide"
+    default = (
+        "nnU-Net's default"
+        if machine.device == "cuda"
+        else ("there is no GPU: a small network, half as wide")
     )
     return {
         "network.kind": "asked for" if asked else default,

@@ -85,7 +85,7 @@ def largest_topology(shape: Sequence[int], spacing_mm: Sequence[float]) -> Topol
     """Give the largest patch worth having: as many mm along each axis, as far as images reach."""
     per_mm = 1 / np.asarray(spacing_mm)
     cube = per_mm * (LARGEST[len(shape)] / per_mm.prod()) ** (1 / len(shape))
-    size = [min(int(round(n)), length) for n, length in zip(cube.tolist(), shape, strict=True)]
+    size = [min(round(n), length) for n, length in zip(cube.tolist(), shape, strict=True)]
     return plan_topology(size, spacing_mm)
 
 
