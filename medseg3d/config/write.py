@@ -22,10 +22,10 @@ NAMING: Final = ("kind",)
 def write_config(config: RunConfig, reasons: Mapping[str, str]) -> str:
     """Write a run as YAML; `load_config` gives the same run back.
 
-    What is not set or has its default is left out. `reasons` are comments: of a knob, before it, by
-    its path such as `train.patch_size`; of the whole file, at its top, under "".
+    `reasons` are comments: of a knob, before it, by its path such as `train.patch_size`; of the
+    whole file, at its top, under "". What has no reason and is its default is left out.
     """
-    content = _plain(config)
+    content = _plain(config, "", reasons)
     lines = _comment(reasons.get("", ""), "")
     for number, (section, knobs) in enumerate(content.items()):
         lines += [""] if number else []
@@ -33,20 +33,22 @@ def write_config(config: RunConfig, reasons: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, path: str, reasons: Mapping[str, str]) -> Any:
     """Turn a section into what YAML has, without what need not be said."""
     if isinstance(value, LabelScheme) and DATASETS.get(value.name) == value:
         return value.name
     if isinstance(value, BaseModel):
+        names = sorted(type(value).model_fields, key=lambda name: name not in NAMING)
+        places = {name: f"{path}.{name}".strip(".") for name in names}
         return {
-            name: _plain(getattr(value, name))
-            for name in sorted(type(value).model_fields, key=lambda name: name not in NAMING)
-            if _is_said(value, name)
+            name: _plain(getattr(value, name), place, reasons)
+            for name, place in places.items()
+            if _is_said(value, name) or place in reasons
         }
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: _plain(inner, f"{path}.{key}", reasons) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [_plain(inner, path, {}) for inner in value]
     return str(value) if isinstance(value, Path) else value
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64, Int64, Shaped
 from scipy import ndimage
 
 from medseg3d.arrays import MaskIJK, TripleFloat, TripleInt
@@ -106,7 +106,7 @@ class Fingerprint:
         return stripped and all(c.modality != "CT" for c in self.channels.values())
 
     @property
-    def shapes_IJK(self) -> Shaped[np.ndarray, "N 3"]:
+    def shapes_IJK(self) -> Int64[np.ndarray, "N 3"]:
         """Shape of each case, of what is left after cropping where the data set is cropped."""
         cropped = self.skull_stripped
         return np.array([c.filled_IJK if cropped else c.shape_IJK for c in self.cases])
@@ -122,9 +122,9 @@ class _Measured:
     """What is kept of a case."""
 
     extent: Extent
-    foreground: list[Float64[np.ndarray, " S"]]
+    foreground: list[Float64[np.ndarray, "_"]]
     """Samples of each channel; as many in every case, or none."""
-    filled: list[Float64[np.ndarray, " S"]]
+    filled: list[Float64[np.ndarray, "_"]]
     lowest: list[float]
     """Smallest of those values of each channel."""
     volumes_mm3: dict[str, float]
@@ -237,19 +237,18 @@ def _join_channel(name: str, place: int, measured: Sequence[_Measured]) -> Chann
 
 
 def _guess_modality(
-    name: str, lowest: Sequence[float], samples: Sequence[Float64[np.ndarray, " S"]]
+    name: str, lowest: Sequence[float], samples: Sequence[Float64[np.ndarray, "_"]]
 ) -> tuple[Modality, str]:
     if {"ct", "cbct"} & {*re.split(r"[^a-z0-9]+", name.lower())}:
-        return "CT", f"channel '{name}' is called so"
+        return "CT", "called CT"
     least = float(np.median(lowest))
     integers = all(np.array_equal(values, np.rint(values)) for values in samples)
     if integers and least <= AIR_HU:
-        return "CT", f"its values are integers down to {least:g}, as Hounsfield units are"
-    what = "integers" if integers else "no integers"
-    return "MR", f"channel '{name}' is not called CT, its values are {what} down to {least:g}"
+        return "CT", f"integers down to {least:g}, as Hounsfield units are"
+    return "MR", f"neither called CT nor integers down to {AIR_HU}"
 
 
-def _describe(samples: Sequence[Float64[np.ndarray, " S"]]) -> Spread:
+def _describe(samples: Sequence[Float64[np.ndarray, "_"]]) -> Spread:
     values = np.concatenate(samples)
     if not values.size:
         return Spread(*[float("nan")] * 4)

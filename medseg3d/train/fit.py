@@ -12,10 +12,10 @@ from medseg3d.nets.cost import StepMemory, measure_step
 from medseg3d.predict.limits import say_memory
 from medseg3d.train.topology import Topology, largest_topology, smaller_topology
 
-PROGRAM: Final = 768 * 2**20
+PROGRAM: Final = 800 * 2**20
 """Bytes of libraries, and of what they set aside, before the first step."""
 
-SURE: Final = 1.25
+SURE: Final = 1.4
 """What a process takes for tensors at most, as a multiple of those that live."""
 
 LEAST_BATCH: Final = 2
@@ -62,9 +62,12 @@ def fit_patch(
         ConfigError: not even two of the smallest patches fit.
     """
     largest = topology = largest_topology(images.shape, images.spacing_mm)
+    measured: dict[UShaped, StepMemory] = {}
     while True:
         network = fit_network(preset, topology, narrow=narrow)
-        step = _measure(network, images, topology.patch)
+        if network not in measured:  # of one network, what grows does so with the patch
+            measured[network] = _measure(network, images, topology.patch)
+        step = measured[network]
         if _need(step, LEAST_BATCH * topology.voxels, half) <= memory:
             break
         smaller = smaller_topology(topology, images.shape, images.spacing_mm)

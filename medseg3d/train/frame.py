@@ -6,7 +6,7 @@ from math import ceil, log10
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from medseg3d.arrays import TripleFloat, TripleInt
 from medseg3d.config.preprocess import FixedScale, Scale
@@ -72,7 +72,7 @@ def choose_frame(fingerprint: Fingerprint, spatial_dims: Literal[2, 3] | None = 
 
 
 def _choose_spacing(
-    spacings: Float64[np.ndarray, "N 3"], shapes: Float64[np.ndarray, "N 3"]
+    spacings: Float64[np.ndarray, "N 3"], shapes: Int64[np.ndarray, "N 3"]
 ) -> tuple[Float64[np.ndarray, "3"], str]:
     target, sizes = np.median(spacings, axis=0), np.median(shapes, axis=0)
     low, high = spacings.min(axis=0), spacings.max(axis=0)

@@ -1,5 +1,6 @@
 """What a training can have of the machine it is planned on: memory, precision, speed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from time import perf_counter
@@ -7,9 +8,10 @@ from typing import Final, Literal
 
 import torch
 
+from medseg3d.config.recipe import build_recipe
 from medseg3d.config.run import RunConfig
 from medseg3d.errors import ConfigError
-from medseg3d.nets.presets import build_net
+from medseg3d.nets.bundle import build_recipe_net
 from medseg3d.predict.engine import native_precision
 from medseg3d.predict.limits import available_bytes, parse_memory
 
@@ -44,24 +46,16 @@ def find_machine(memory: str | None = None) -> Machine:
     return Machine(left)
 
 
-def time_step(config: RunConfig, machine: Machine, *, out_channels: int) -> float:
+def time_step(config: RunConfig, machine: Machine) -> float:
     """Give the seconds of a training step, timed on a patch that is smaller where there is no GPU.
 
     Loading and changing patches is not counted.
     """
     device = torch.device(machine.device)
-    net = build_net(
-        config.network,
-        spatial_dims=config.spatial_dims,
-        in_channels=len(config.data.images),
-        out_channels=out_channels,
-    ).to(device)
+    net = build_recipe_net(build_recipe(config)).to(device)
     patch = [*config.train.patch_size]
-    while machine.device == "cpu" and prod(patch) > TIMED_VOXELS:
-        longest = max(range(len(patch)), key=lambda axis: patch[axis] / net.divisor[axis])
-        if patch[longest] <= 2 * net.divisor[longest]:
-            break
-        patch[longest] -= net.divisor[longest]
+    if machine.device == "cpu":
+        patch = _timed_patch(patch, getattr(net, "divisor", patch))
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(machine.precision)
     image = torch.zeros(2, len(config.data.images), *patch, device=device)
     seconds = []
@@ -76,3 +70,15 @@ def time_step(config: RunConfig, machine: Machine, *, out_channels: int) -> floa
         seconds.append(perf_counter() - started)
     grown = config.train.batch_size * prod(config.train.patch_size) / (2 * prod(patch))
     return min(seconds) * grown
+
+
+def _timed_patch(patch: Sequence[int], divisor: Sequence[int]) -> list[int]:
+    """Shorten the axes that a network divides most often, to two of its divisors at least."""
+    timed = [*patch]
+    while prod(timed) > TIMED_VOXELS:
+        parts = [length // by for length, by in zip(timed, divisor, strict=True)]
+        if max(parts) <= 2:
+            break
+        axis = parts.index(max(parts))
+        timed[axis] -= divisor[axis]
+    return timed

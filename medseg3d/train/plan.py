@@ -73,7 +73,7 @@ def plan_dataset(
     plan = plan_run(data, fingerprint, machine, net=net, spatial_dims=spatial_dims)
     if hours is None and machine.device != "cpu":
         return plan
-    seconds = time_step(plan.config, machine, out_channels=len(data.labels.regions) + 1)
+    seconds = time_step(plan.config, machine)
     return spend_hours(plan, hours or 1.0, seconds_per_step=seconds)
 
 
@@ -111,13 +111,15 @@ def plan_run(
         raise ConfigError(f"no plan for '{name}': networks of MONAI's do not say how they halve")
     frame = choose_frame(fingerprint, spatial_dims)
     dims = frame.spatial_dims
-    outputs = choose_outputs(data.labels)
+    labels, outputs = data.labels, choose_outputs(data.labels)
     images = Images(
         shape=frame.shape_IJK[:dims],
         spacing_mm=frame.spacing_mm[:dims],
         num_cases=len(fingerprint.cases) * (frame.shape_IJK[2] if dims == 2 else 1),
         in_channels=len(data.images),
-        out_channels=len(data.labels.regions) + 1,
+        out_channels=len(
+            labels.regions if outputs["outputs"][0] == "regions" else labels.channel_values
+        ),
     )
     fit = fit_patch(
         preset,
@@ -131,7 +133,7 @@ def plan_run(
         **outputs,
         **choose_preprocess(fingerprint),
         **_choose_training(fit, machine),
-        **choose_mirrors(data.labels, frame),
+        **choose_mirrors(labels, frame),
     }
     content = {"data": data, "network": fit.network, **_nested(choices)}
     reasons = {"": _describe(fingerprint, fit), **_explain_network(fit, machine, asked=net)}
@@ -148,7 +150,7 @@ def spend_hours(plan: RunPlan, hours: float, *, seconds_per_step: float) -> RunP
     steps = max(int(hours * 3600 / seconds_per_step), 1)
     if steps >= EPOCHS * STEPS_PER_EPOCH:
         return plan
-    per_epoch = min(max(steps // 40, 1), STEPS_PER_EPOCH)
+    per_epoch = min(max(steps // 40, 10), STEPS_PER_EPOCH)
     epochs = max(steps // per_epoch, 1)
     knobs: dict[str, Any] = {
         "epochs": epochs,
@@ -196,24 +198,27 @@ def _choose_training(fit: Fit, machine: Machine) -> Choices:
 
 
 def _explain_network(fit: Fit, machine: Machine, *, asked: str | None) -> dict[str, str]:
-    levels = len(fit.topology.kernels)
-    pools = "×".join(
-        str(sum(step[axis] == 2 for step in fit.topology.strides))
-        for axis in range(len(fit.topology.patch))
-    )
+    steps, levels = fit.topology.strides, len(fit.topology.kernels)
+    halved = "×".join(str(sum(step == 2 for step in axis)) for axis in zip(*steps, strict=True))
     default = (
-        "nnU-Net's default"
+        "nnU-Net's default, with a residual encoder"
         if machine.device == "cuda"
-        else ("there is no GPU: a small network, half as wide")
+        else "there is no GPU: a small network, half as wide"
     )
-    return {
+    reasons = {
         "network.kind": "asked for" if asked else default,
-        "network.channels": f"{levels} levels: axes are halved {pools} times, as long as 4 voxels "
+        "network.channels": f"{levels} levels: axes are halved {halved} times, as long as 4 voxels "
         "are left",
-        "network.strides": "axes are halved once their spacing is within twice the finest",
-        "network.kernel_sizes": "1 along an axis while its spacing is twice the finest or more",
-        "network.norm": "batches are small",
     }
+    if fit.network.norm == "instance":
+        reasons["network.norm"] = "batches are small"
+    if fit.network.strides != 2:
+        reasons["network.strides"] = (
+            "an axis is halved while it has 8 voxels and is less than twice as coarse as the finest"
+        )
+    if fit.network.kernel_sizes != 3:
+        reasons["network.kernel_sizes"] = "1 along an axis while it is twice as coarse or more"
+    return reasons
 
 
 def _describe(fingerprint: Fingerprint, fit: Fit) -> str:
