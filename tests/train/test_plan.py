@@ -11,10 +11,12 @@ from medseg3d.config.data import DataConfig
 from medseg3d.config.load import load_config
 from medseg3d.config.write import write_config
 from medseg3d.errors import ConfigError
+from medseg3d.geometry.resample import spaced_grid
 from medseg3d.preprocess.fingerprint import Channel, Extent, Fingerprint, Region, Spread
 from medseg3d.train.frame import choose_frame, choose_mirrors, choose_outputs, choose_preprocess
 from medseg3d.train.machine import Machine, find_machine
 from medseg3d.train.plan import RunPlan, find_data, plan_run, spend_hours
+from medseg3d.volume import Grid, grid_difference
 
 GREY = Spread(low=-57.0, high=164.0, mean=99.482, deviation=39.361)
 MR = Channel("MR", "neither called CT", GREY, GREY)
@@ -67,11 +69,11 @@ def test_a_coarse_and_short_axis_takes_its_10th_percentile():
 
 
 def test_a_spacing_is_rounded_so_that_no_grid_needs_another_plane():
-    stored = float(np.float32(0.4688))
-    frame = choose_frame(cases((stored, 0.9999999, 1.0), shape=(512, 512, 64)))
-    assert frame.spacing_mm[0] >= stored
-    assert frame.spacing_mm[:2] == (0.4688, 1.0)
-    assert frame.shape_IJK == (512, 512, 64)
+    stored, shape = (float(np.float32(0.4688)), 0.9999999, 1.0), (512, 512, 64)
+    frame = choose_frame(cases(stored, shape=shape))
+    grid = Grid(shape, np.diag([*stored, 1.0]))
+    assert frame.spacing_mm == (0.468801, 1.0, 1.0)
+    assert grid_difference(grid, spaced_grid(grid, frame.spacing_mm)) is None
 
 
 def test_images_of_one_slice_make_a_2d_network():
@@ -130,7 +132,7 @@ def test_regions_are_outputs_where_they_overlap_and_lie_in_one_another():
     crossing = data(values={**values, 3: "x"}, regions={"a": [1, 2], "b": [2, 3]}).labels
     kind, why = choose_outputs(crossing)["outputs"]
     assert kind == "values"
-    assert why.startswith("regions overlap, but cannot be the outputs: region 'a' has")
+    assert why.startswith("regions overlap, but cannot be the outputs: region 'b' has")
 
 
 @pytest.fixture(scope="module")
