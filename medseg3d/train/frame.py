@@ -84,8 +84,8 @@ def _choose_spacing(
     coarse = int(np.argmax(target))
     others = np.delete(target, coarse).max()
     short = sizes[coarse] * ANISOTROPIC < np.delete(sizes, coarse).min()
-    if target[coarse] > ANISOTROPIC * others and short:
-        finer = max(float(np.percentile(spacings[:, coarse], 10)), float(others))
+    finer = max(float(np.percentile(spacings[:, coarse], 10)), float(others))
+    if target[coarse] > max(ANISOTROPIC * others, finer) and short:
         why += (
             f"; along {'ijk'[coarse]} the 10th percentile instead of {target[coarse]:.4g}: over "
             "3 times coarser than the others and with over 3 times fewer voxels"

@@ -210,7 +210,7 @@ def _explain_network(fit: Fit, machine: Machine, *, asked: str | None) -> dict[s
         "network.channels": f"{levels} levels: axes are halved {halved} times, as long as 4 voxels "
         "are left",
     }
-    if fit.network.norm == "instance":
+    if "norm" in fit.network.model_fields_set:
         reasons["network.norm"] = "batches are small"
     if fit.network.strides != 2:
         reasons["network.strides"] = (
