@@ -101,7 +101,10 @@ def smaller_topology(
         size = [*topology.patch]
         while size[axis] > 2 * MIN_EDGE:
             size[axis] -= 1
-            smaller = plan_topology(size, spacing_mm)
+            try:
+                smaller = plan_topology(size, spacing_mm)
+            except ConfigError:
+                break
             if smaller.voxels < topology.voxels:
                 return smaller
     return None

@@ -10,7 +10,7 @@ from medseg3d.config.network import UShapedConfig
 from medseg3d.errors import ConfigError
 from medseg3d.nets.cost import measure_step
 from medseg3d.nets.presets import NETS, build_net
-from medseg3d.train.fit import SURE, Images, fit_network, fit_patch
+from medseg3d.train.fit import PROGRAM, SURE, Images, fit_network, fit_patch
 from medseg3d.train.topology import plan_topology
 
 HIPPOCAMPUS = Images((36, 50, 35), (1.0, 1.0, 1.0), 260, in_channels=1, out_channels=3)
@@ -94,25 +94,22 @@ def step(size):
     SegmentationLoss()(outputs, channels).backward()
     optimizer.step()
 
-before = field("VmRSS")
 config = NETS[kind].model_copy(update={"channels": (8, 16, 32), "norm": "instance"})
 if kind == "resenc_m":
     config = config.model_copy(update={"encoder_blocks": (1, 3, 4)})
 net = build_net(config, spatial_dims=dims, in_channels=2, out_channels=3)
 optimizer = torch.optim.AdamW(net.parameters())
-step(8)
-libraries = field("VmRSS") - before
 for _ in range(2):
     optimizer.zero_grad()
     step(size)
-print(field("VmHWM") - before - libraries)
+print(field("VmHWM"))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "dims", "size"),
-    [("resunet", 3, 64), ("resenc_m", 3, 80), ("unet", 2, 512), ("unetplusplus", 3, 64)],
+    [("resunet", 3, 80), ("resenc_m", 3, 80), ("unet", 2, 512), ("unetplusplus", 3, 64)],
 )
 def test_a_step_takes_what_was_estimated(kind: str, dims: int, size: int):
     update = {"channels": (8, 16, 32), "norm": "instance"}
@@ -125,5 +122,5 @@ def test_a_step_takes_what_was_estimated(kind: str, dims: int, size: int):
         [sys.executable, "-c", TRAIN, kind, str(dims), str(size)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    ratio = (step.weights + SURE * step.tensors) / int(done.stdout)
+    ratio = (PROGRAM + step.weights + SURE * step.tensors) / int(done.stdout)
     assert 1.0 <= ratio <= 1.6, f"estimated {ratio:.2f} times what was taken"
