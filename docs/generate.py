@@ -63,7 +63,7 @@ def _section(path: str, section: type[BaseModel]) -> Iterator[str]:
     yield "| knob | default | meaning |"
     yield "|---|---|---|"
     for name, field in section.model_fields.items():
-        inner = [*_sections_in(field.annotation)]
+        inner = [*dict.fromkeys(_sections_in(field.annotation))]
         default = "" if inner else _default(field)
         meaning = " ".join((field.description or "").split()).replace("|", "\\|")
         yield f"| `{name}` | {default} | {meaning} |"

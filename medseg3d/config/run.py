@@ -50,6 +50,7 @@ class RunConfig(Section):
                     f"{name} has {len(size)} numbers, a {self.spatial_dims}D network needs "
                     f"{self.spatial_dims}"
                 )
+        self.preprocess.scales(len(self.data.images))
         labels = self.data.labels
         self.predict.require_fit(
             labels,

@@ -9,6 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, UntypedStorage, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.functional import cross_entropy, softmax
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -70,6 +71,61 @@ def measure_cost(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class StepMemory:
+    """Bytes that a training step takes at its peak."""
+
+    weights: int
+    """Weights, gradients and the optimiser's state, whatever the batch."""
+    tensors: int
+    """What grows with the voxels of a batch."""
+    voxels: int
+    """Of the batch that was counted."""
+
+    def of(self, voxels: int) -> int:
+        """Give what a batch of so many voxels takes."""
+        return self.weights + self.tensors * voxels // self.voxels
+
+
+def measure_step(
+    config: NetworkConfig,
+    *,
+    in_channels: int,
+    out_channels: int,
+    batch: int,
+    patch: Sequence[int],
+    state_bytes: int = 8,
+) -> StepMemory:
+    """Count the memory of forward pass, loss and backward pass in 32 bits, from shapes alone.
+
+    Whatever torch gives is followed until nothing refers to it, gradients too, and what
+    convolutions set aside counts. The optimiser keeps `state_bytes` for each weight: 8 for AdamW,
+    4 for SGD with momentum.
+    """
+    with nullcontext() if isinstance(config, MonaiConfig) else torch.device("meta"):
+        net = build_net(
+            config, spatial_dims=len(patch), in_channels=in_channels, out_channels=out_channels
+        ).to("meta")
+    image = torch.empty(batch, in_channels, *patch, device="meta")
+    with _Living([]) as living:
+        living.note(image)
+        outputs = net.train()(image)
+        losses = [
+            _overlap_and_entropy(o) for o in (outputs if isinstance(outputs, list) else [outputs])
+        ]
+        torch.autograd.backward(losses)
+    num_weights = sum(p.numel() for p in net.parameters())
+    weights = (4 + 4 + state_bytes) * num_weights
+    return StepMemory(weights, int(living.peak), voxels=batch * prod(patch))
+
+
+def _overlap_and_entropy(logits: Tensor) -> Tensor:
+    """Take what a loss of regions and voxels takes: probabilities, and labels as as many masks."""
+    channels = torch.zeros((len(logits), *logits.shape[2:]), dtype=torch.long, device=logits.device)
+    masks = torch.empty_like(logits)
+    return cross_entropy(logits, channels) - (softmax(logits, dim=1) * masks).mean()
+
+
 def _count_kept(net: nn.Module, image: Tensor) -> int:
     """Count the bytes that a pass keeps for the gradients, the image and the weights left out."""
     known = [tensor.untyped_storage() for tensor in (image, *net.parameters(), *net.buffers())]
@@ -125,6 +181,8 @@ class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch's
         aside = 0.0
         if func.overloadpacket is torch.ops.aten.convolution:
             aside = self._set_aside(args[0], args[1], given[0])
+        if func.overloadpacket is torch.ops.aten.convolution_backward:
+            aside = self._set_aside(args[1], args[2], args[0])
         self.note(*given, aside=aside)
         return result
 

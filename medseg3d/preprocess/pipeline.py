@@ -5,6 +5,7 @@ between.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,27 +95,31 @@ def preprocess_volume(volume: Volume, config: PreprocessConfig) -> Preprocessed:
         FormatError: the volume holds NaN or infinity.
         ConfigError: `config.orientation` names no orientation.
     """
+    scales = config.scales(volume.num_channels)
     axes = plan_axes(volume.affine, config.orientation or volume.orientation)
     box = nonzero_box(volume.array_CIJK) if config.crop == "nonzero" else Box.whole(volume.grid)
     cropped = axes.apply(crop_volume(volume, box))
     for number, values in enumerate(volume.array_CIJK, start=1):
         if values.min() == values.max():
             log.warning("channel %d: every voxel is %g: an empty image", number, values.flat[0])
-    by_zeros = config.crop == "nonzero" or config.intensity == "zscore_nonzero"
+    nonzero = [number for number, scale in enumerate(scales) if scale == "zscore_nonzero"]
+    by_zeros = config.crop == "nonzero" or nonzero
     if by_zeros and volume.array_CIJK.all():
         log.warning("no voxel is 0: 'nonzero' in preprocess.crop and .intensity does nothing")
     # before voxels change: between head and air, interpolation makes grey values of no tissue
-    normalized = Volume(normalize_intensity(cropped.array_CIJK, config.intensity), cropped.affine)
+    normalized = Volume(normalize_intensity(cropped.array_CIJK, scales), cropped.affine)
     grid = spaced_grid(cropped.grid, config.spacing_mm) if config.spacing_mm else cropped.grid
     resampled = resample_volume(normalized, grid=grid, interpolation=config.interpolation)
-    if config.intensity == "zscore_nonzero" and config.spacing_mm:
-        _put_air(resampled, cropped)
+    if config.spacing_mm:
+        _put_air(resampled, cropped, channels=nonzero)
     return Preprocessed(resampled, volume.grid, box, axes)
 
 
-def _put_air(resampled: Volume, original: Volume) -> None:
+def _put_air(resampled: Volume, original: Volume, *, channels: Sequence[int]) -> None:
     """Put 0 again where the nearest original voxel is 0: interpolation has blurred the edge."""
-    for channel, values in zip(resampled.array_CIJK, original.array_CIJK, strict=True):
-        tissue = Volume((values != 0).astype(np.uint8)[np.newaxis], original.affine)
-        nearest = resample_volume(tissue, grid=resampled.grid, interpolation="nearest")
-        np.multiply(channel, nearest.array_CIJK[0], out=channel)
+    for number in channels:
+        tissue = (original.array_CIJK[number] != 0).astype(np.uint8)[np.newaxis]
+        nearest = resample_volume(
+            Volume(tissue, original.affine), grid=resampled.grid, interpolation="nearest"
+        )
+        resampled.array_CIJK[number] *= nearest.array_CIJK[0]

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from medseg3d.errors import FormatError
+from medseg3d.config.preprocess import FixedScale
+from medseg3d.errors import ConfigError, FormatError
 from medseg3d.preprocess.intensity import normalize_intensity
 
 
@@ -88,3 +89,34 @@ def test_nan_and_infinity_are_refused(how: str, value: float):
         normalize_intensity(image, how)
     assert "holds 2 voxels of NaN or infinity" in str(refused.value)
     assert "--set preprocess.nonfinite=zero" in str(refused.value)
+
+
+CT = FixedScale(clip=(-160, 240), mean=40, deviation=100)
+
+
+def test_a_fixed_scale_clips_shifts_and_divides_whatever_the_image_holds():
+    image = np.array([-1024, -160, 40, 90, 240, 3000], dtype=np.int16).reshape(1, 2, 3, 1)
+    scaled = normalize_intensity(image, CT)
+    assert scaled.dtype == np.float32
+    assert scaled.ravel().tolist() == [-2, -2, 0, 0.5, 2, 2]
+    assert normalize_intensity(image[..., :1, :], CT).ravel().tolist() == [-2, 0.5]
+
+
+def test_a_fixed_scale_need_not_clip():
+    image = np.array([[[[-1024.0, 3000.0]]]], dtype=np.float32)
+    scaled = normalize_intensity(image, FixedScale(mean=40, deviation=100))
+    assert scaled.ravel().tolist() == pytest.approx([-10.64, 29.6])
+
+
+def test_each_channel_may_have_a_scale_of_its_own():
+    image = np.array([[-1000, 40, 140, 240], [0, 10, 20, 30], [0, 7, 9, 2]], dtype=np.int16)
+    scaled = normalize_intensity(image[..., None, None], [CT, "zscore_nonzero", "none"])
+    apart = np.sqrt(1.5)
+    assert scaled[0].ravel().tolist() == [-2, 0, 1, 2]
+    assert scaled[1].ravel().tolist() == pytest.approx([0, -apart, 0, apart])
+    assert scaled[2].ravel().tolist() == [0, 7, 9, 2]
+
+
+def test_scales_for_another_number_of_channels_are_refused():
+    with pytest.raises(ConfigError, match=r"intensity has 3 entries, the image 2 channels; give o"):
+        normalize_intensity(draw_image(scale=1), ["none"] * 3)

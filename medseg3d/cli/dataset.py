@@ -1,0 +1,58 @@
+"""What is done with a data set."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from medseg3d.cli.entry import Json, app
+from medseg3d.console import print_json, print_text, progress_bars, say
+from medseg3d.errors import ConfigError
+
+DATASET = "A data set's folder, or a YAML with a section `data`."
+RUN = "The YAML to write; printed if left out."
+NET = "Network to plan for, as `medseg3d info` knows them; resenc_m with a GPU, else resunet."
+DIMS = "Axes of the network; 3, or 2 for images of one slice."
+MEMORY = "Memory that training may take, such as 8GiB; else what the GPU or the machine has free."
+HOURS = "How long training may take; else nnU-Net's 250,000 steps with a GPU, an hour without."
+
+
+@app.command()
+def fingerprint(
+    dataset: Annotated[Path, typer.Argument(help=DATASET)],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help=RUN)] = None,
+    net: Annotated[str | None, typer.Option("--net", help=NET)] = None,
+    dims: Annotated[Literal[2, 3] | None, typer.Option("--dims", help=DIMS)] = None,
+    memory: Annotated[str | None, typer.Option("--memory", help=MEMORY)] = None,
+    hours: Annotated[float | None, typer.Option("--hours", min=0, help=HOURS)] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    json: Json = False,
+) -> None:
+    """Measure a data set and write a config for `medseg3d train`, with a reason for every choice.
+
+    Example: `medseg3d fingerprint Dataset004_Hippocampus -o run.yaml --memory 8GiB`
+    """
+    from medseg3d.config.write import write_config
+    from medseg3d.io.atomic import write_atomically
+    from medseg3d.train.machine import find_machine
+    from medseg3d.train.plan import plan_dataset
+
+    if out and out.exists() and not overwrite:
+        raise ConfigError(f"'{out}' is there already; give another --out, or --overwrite")
+    with progress_bars() as progress:
+        plan = plan_dataset(
+            dataset,
+            find_machine(memory),
+            net=net,
+            spatial_dims=dims,
+            hours=hours,
+            progress=lambda done, total: progress("measuring", done, total),
+        )
+    text = write_config(plan.config, plan.reasons)
+    if json:
+        print_json({"fingerprint": plan.fingerprint, "reasons": plan.reasons})
+    elif out is None:
+        print_text(text)
+    if out:
+        write_atomically(out, text.encode())
+        say(f"written to '{out}'; go on with: medseg3d train {out}")
