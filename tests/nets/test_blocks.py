@@ -80,7 +80,7 @@ def test_the_shortcut_is_projected_only_where_channels_or_size_change(channels, 
     [
         ({}, ["Conv3d", "BatchNorm3d"]),
         ({"shortcut_norm": False}, ["Conv3d"]),
-        ({"shortcut_pool": True}, ["AvgPool3d", "Conv3d", "BatchNorm3d"]),
+        ({"shortcut_pool": True}, ["MeanPool3d", "Conv3d", "BatchNorm3d"]),
         ({"norm": "none"}, ["Conv3d"]),
     ],
 )
