@@ -1,7 +1,10 @@
 """The command line: one function a verb, imports inside, no logic."""
 
-# isort: off  (in the order of --help)
-from medseg3d.cli import start, dataset, training, pretrain, model, scores, files
+# isort: off
+from medseg3d.cli import start, dataset, training, pretrain  # in the order of --help
+from medseg3d.cli import model, scores, files
+
+# isort: on
 from medseg3d.cli.entry import app, main
 
 __all__ = [
