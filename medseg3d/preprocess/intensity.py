@@ -37,8 +37,11 @@ def normalize_intensity(
     for channel, values, scale in zip(normalized, image_CIJK, scales, strict=True):
         if scale == "none":
             channel[...] = values
-        elif fixed := scale if isinstance(scale, FixedScale) else _own_scale(values, scale):
-            _rescale(values, fixed, out=channel)
+        elif isinstance(scale, FixedScale):
+            if values.min() < values.max():  # else there is no image: a channel that a case lacks
+                _rescale(values, scale, out=channel)
+        elif own := _own_scale(values, scale):
+            _rescale(values, own, out=channel)
         if scale == "zscore_nonzero":
             channel[values == 0] = 0
     return normalized

@@ -34,7 +34,7 @@ def find_keys(
     paths = {path for case in cases for path in (*case.paths, case.reference) if path}
     parts = {path: _parts(path) for path in paths}
     digests = _find_digests({part for found in parts.values() for part in found}, store)
-    done = [PREPROCESSING, config.model_dump(mode="json"), labels.channel_values]
+    done = [PREPROCESSING, config.model_dump(mode="json"), labels.channel_values, labels.ignore]
 
     def content(path: Path | None) -> list[str]:
         return [digests[part] for part in parts[path]] if path else []

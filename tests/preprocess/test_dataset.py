@@ -167,6 +167,8 @@ def test_all_is_done_again_when_the_configuration_or_the_values_have_changed(
     assert preprocess(cases, store, intensity="none") == {"p1", "p2"}
     more = LabelScheme(values={1: "a", 4: "b", 9: "c"})
     assert preprocess(cases, store, scheme=more) == {"p1", "p2"}
+    ignoring = LabelScheme(values={4: "core", 1: "shell"}, ignore=7)
+    assert preprocess(cases, store, scheme=ignoring) == {"p1", "p2"}
     assert preprocess(cases, store) == set()  # the first ones are still there
 
 

@@ -108,6 +108,11 @@ def test_a_fixed_scale_need_not_clip():
     assert scaled.ravel().tolist() == pytest.approx([-10.64, 29.6])
 
 
+def test_a_channel_of_one_value_is_no_image_and_becomes_0_on_a_fixed_scale_too():
+    lacking = np.zeros((1, 2, 2, 1), dtype=np.float32)
+    assert not normalize_intensity(lacking, CT).any()
+
+
 def test_each_channel_may_have_a_scale_of_its_own():
     image = np.array([[-1000, 40, 140, 240], [0, 10, 20, 30], [0, 7, 9, 2]], dtype=np.int16)
     scaled = normalize_intensity(image[..., None, None], [CT, "zscore_nonzero", "none"])
