@@ -34,6 +34,7 @@ from medseg3d.train.checkpoint import (
 )
 from medseg3d.train.encoder import Encoder, save_encoder
 from medseg3d.train.folder import CHECKPOINT, claim_run
+from medseg3d.train.launcher import find_launch
 from medseg3d.train.log import RunLog
 from medseg3d.train.objectives import build_objective
 from medseg3d.train.optim import build_optimizer, learning_rate_at
@@ -239,10 +240,10 @@ def as_training(config: RunConfig) -> TrainConfig:
 
 def _require_feasible(config: RunConfig) -> None:
     training = as_training(config)
-    if training.devices > 1:
+    if (count := max(training.devices, find_launch().count)) > 1:
         raise ConfigError(
-            f"train.devices is {training.devices}, and pretraining runs on one device; "
-            "set train.devices=1"
+            f"pretraining runs as one process on one device, not as {count}; set train.devices=1 "
+            "and start it without torchrun or srun"
         )
     with torch.device("meta"):
         net = build_objective(config).net

@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from medseg3d.config.load import load_config
 from medseg3d.config.pretrain import PretrainConfig
 from medseg3d.config.recipe import build_recipe
-from medseg3d.data.store import Store
+from medseg3d.data.store import StoredCase
 from medseg3d.errors import ConfigError, GridError
 from medseg3d.io.events import read_events
 from medseg3d.nets.bundle import build_recipe_net
@@ -163,7 +163,9 @@ def test_crops_the_network_cannot_take_are_refused_before_anything_is_read(
 
 
 def test_several_devices_are_refused(config_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"devices is 2, and pretraining runs on one.*devices=1"):
+    with pytest.raises(
+        ConfigError, match=r"one process on one device, not as 2; set train.devices=1"
+    ):
         pretrain(config_file, tmp_path / "run", "train.devices=2")
 
 
@@ -298,20 +300,18 @@ class TestViews:
             assert (starts == -((size - length) // 2)).all()
         assert abs(starts[0] - starts[1]).max() <= size // 4
 
-    def test_each_view_is_changed_on_its_own(self, config_file: Path, tmp_path: Path) -> None:
+    def test_each_view_is_changed_on_its_own(self, config_file: Path) -> None:
         knobs = ["pretrain.augment={noise_probability: 1}", "pretrain.patch_size=[20, 24, 18]"]
         config = load_config(config_file, knobs)
-        stream = ViewStream([stored_case(tmp_path)], as_training(config), num_views=2)
+        stream = ViewStream([stored_case()], as_training(config), num_views=2)
         views = stream[5]
         assert views.shape == (2, 1, 20, 24, 18)
         assert not torch.equal(views[0], views[1])
         assert torch.equal(stream[5], views)
         assert not torch.equal(stream[6], views)
 
-    def test_every_case_is_seen_before_any_is_seen_again(
-        self, config_file: Path, tmp_path: Path
-    ) -> None:
-        cases = [stored_case(tmp_path / str(n), float(n)) for n in range(5)]
+    def test_every_case_is_seen_before_any_is_seen_again(self, config_file: Path) -> None:
+        cases = [stored_case(float(n)) for n in range(5)]
         grey = dict.fromkeys(("noise_probability", "brightness_probability"), 0)
         config = load_config(config_file, [f"pretrain.augment={grey}", "pretrain.patch_size=null"])
         stream = ViewStream(cases, as_training(config), num_views=1)
@@ -319,17 +319,10 @@ class TestViews:
         assert sorted(seen[:5]) == sorted(seen[5:]) == [0, 1, 2, 3, 4]
 
 
-def stored_case(folder: Path, value: float = 0.0):
-    store = Store(folder)
+def stored_case(value: float = 0.0) -> StoredCase:
     image = np.full((1, 20, 24, 18), value, dtype=np.float32)
-    store.save(
-        "case",
-        "key",
-        image_CIJK=image,
-        channels_IJK=np.zeros(image.shape[1:], dtype=np.uint8),
-        spacing_mm=(1.0, 1.0, 1.0),
-    )
-    return store.load("case")
+    nothing = np.zeros(image.shape[1:], dtype=np.uint8)
+    return StoredCase.of_arrays("case", image, channels_IJK=nothing, spacing_mm=(1.0, 1.0, 1.0))
 
 
 def test_pretraining_leaves_the_callers_random_state_alone(
