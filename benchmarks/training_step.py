@@ -11,7 +11,7 @@ gradient of plain fp32 as a share of its length; tests/train/test_precision.py c
 `memory`: the most memory that the first network's step adds to the process, in GiB, and its
 CPU-seconds, with activation checkpointing too; of processes that allocate as it comes.
 
-`small` in place of `full` gives no figures, but shows that all this runs. It takes three minutes.
+`small` in place of `full` gives no figures, but shows that all this runs. It takes ten minutes.
 """
 
 import json
