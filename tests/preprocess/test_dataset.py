@@ -229,9 +229,12 @@ def test_nan_is_read_as_0_where_that_is_asked_for(cases: list[Case], store: Stor
     assert stored[0].image_CIJK[0, 5, 0, 0] == 0
 
 
-def test_a_case_without_a_reference_cannot_be_trained_on(cases: list[Case], store: Store):
-    with pytest.raises(ConfigError, match=r"^case 'p1': there is no reference .*data\.reference$"):
-        preprocess([Case("p1", cases[0].images)], store)
+def test_a_case_without_a_reference_is_stored_as_background_for_pretraining(
+    cases: list[Case], store: Store
+):
+    stored = preprocess_cases([Case("p1", cases[0].images)], store, PreprocessConfig(), SCHEME)
+    assert not stored[0].channels_IJK.any()
+    assert stored[0].places == {}
 
 
 def test_all_that_is_wrong_is_told_at_once(cases: list[Case], store: Store):
