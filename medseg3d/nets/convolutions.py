@@ -27,7 +27,8 @@ class Conv3d(nn.Conv3d):
     """torch's, but under autocast with sound gradients of UNSOUND sizes too."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if x.shape[2] != UNSOUND or not self.training or x.device.type != "cpu":
+        # what is exported does not train, and must not branch on a size
+        if not self.training or x.device.type != "cpu" or x.shape[2] != UNSOUND:
             return super()._conv_forward(x, weight, bias)
         with torch.autocast("cpu", enabled=False):
             return super()._conv_forward(x.to(weight.dtype), weight, bias)

@@ -16,7 +16,7 @@ import pytest
 from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.data.cases import Case, write_cases
 from medseg3d.data.store import Store
-from medseg3d.errors import ConfigError, FormatError, GridError, LabelError, MedSegError
+from medseg3d.errors import FormatError, GridError, LabelError, MedSegError
 from medseg3d.io.files import write_volume
 from medseg3d.labels import LabelScheme
 from medseg3d.preprocess.dataset import changed_cases, preprocess_cases

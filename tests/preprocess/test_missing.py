@@ -27,8 +27,8 @@ def test_a_missing_channel_stays_zero_in_its_own_place(tmp_path: Path, intensity
     config = PreprocessConfig.model_validate(
         {"intensity": intensity, "spacing_mm": (1.5, 1.5, 1.5), "crop": "nonzero"}
     )
-    preprocess_cases([case], store, config, LabelScheme(values={1: "one"}))
-    image_CIJK = store.load("p").image_CIJK
+    [stored] = preprocess_cases([case], store, config, LabelScheme(values={1: "one"}))
+    image_CIJK = stored.image_CIJK
     assert image_CIJK.shape[0] == 2
     assert not image_CIJK[0].any()
     assert image_CIJK[1].any()
@@ -51,6 +51,7 @@ def test_which_channel_is_missing_makes_another_stored_case(tmp_path: Path):
     for channel, place in (("t1", 0), ("t2", 1)):
         images = {channel: tmp_path / "t.nii.gz"}
         case = Case("p", images, tmp_path / "seg.nii.gz", channels=("t1", "t2"))
-        preprocess_cases([case], store, PreprocessConfig(), LabelScheme(values={1: "one"}))
-        filled = [bool(values.any()) for values in store.load("p").image_CIJK]
+        labels = LabelScheme(values={1: "one"})
+        [stored] = preprocess_cases([case], store, PreprocessConfig(), labels)
+        filled = [bool(values.any()) for values in stored.image_CIJK]
         assert filled == [place == 0, place == 1]
