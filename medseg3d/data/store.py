@@ -49,6 +49,8 @@ class StoredCase:
         box = tuple(slice(int(span[0]), int(span[-1]) + 1) for span in spans)
         inside = np.ix_(*(span - span[0] for span in spans))
         image, channels = self.image_CIJK[(slice(None), *box)], self.channels_IJK[box]
+        if channels.shape == size_IJK:
+            return Patch(np.array(image), np.array(channels))
         return Patch(np.ascontiguousarray(image[:, *inside]), channels[inside])
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from medseg3d import __version__
 from medseg3d.config.recipe import build_recipe
 from medseg3d.config.run import RunConfig
+from medseg3d.data.augment.compose import augment_batch
 from medseg3d.data.cases import Case, find_cases, read_cases, write_cases
 from medseg3d.data.loader import build_loader
 from medseg3d.data.splits import Split, split_cases
@@ -145,7 +146,7 @@ class Trainer:
         while self.step < last_step:
             started, losses = perf_counter(), []
             for _ in range(config.steps_per_epoch):
-                losses.append(self.train_step(*self.fabric.to_device(next(batches))))
+                losses.append(self.train_step(*augment_batch(next(batches), self.fabric.device)))
                 report("training", self.step, last_step)
             self.log.write(
                 Event(

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from medseg3d.data.patches import Patch, draw_patch
-from medseg3d.data.store import StoredCase
+from medseg3d.data.patches import draw_start
+from medseg3d.data.store import Patch, StoredCase
 
 LABELS = (1, 2, 5)
 
@@ -28,7 +28,8 @@ def draw(
 ) -> list[Patch]:
     rng = np.random.default_rng(0)
     return [
-        draw_patch(rng, case, size_IJK=size, on_foreground=on_foreground) for _ in range(number)
+        case.read(draw_start(rng, case, size_IJK=size, on_foreground=on_foreground), size)
+        for _ in range(number)
     ]
 
 
