@@ -2,11 +2,12 @@
 
 A sample is four channels of 128³ voxels with three labels, cut out of a case of 240×240×155 in
 memory. Against nnU-Net (its own list of transforms and the crop before it, as its loader does them)
-it is the mean over random draws of either; against MONAI, a turn and a bend of every sample. One
-draw of each in turn, in processes of their own; ours keeps its memory, as `medseg3d train` does.
+it is the mean over random draws of either; against MONAI, a turn and a bend of every image, without
+labels. One draw of each in turn, in processes of their own; ours keeps its memory, and its waiting
+threads sleep, as of `medseg3d train`.
 
-Run: PYTHONPATH=PEERS python benchmarks/augment.py > benchmarks/augment.json, PEERS as in peers.py
-(and pandas); ten minutes.
+Run: OMP_WAIT_POLICY=PASSIVE PYTHONPATH=PEERS python benchmarks/augment.py > benchmarks/augment.json, PEERS
+as in peers.py; ten minutes.
 """
 
 import json
@@ -26,6 +27,7 @@ from turns import Trial, describe_machine, fresh_process, run_round
 
 from medseg3d.config.augment import AugmentConfig
 from medseg3d.data.augment.compose import augment_batch, read_sample
+from medseg3d.data.augment.spatial import sample_linear, source_grid
 from medseg3d.data.store import StoredCase
 
 SIZE = (128, 128, 128)
@@ -85,6 +87,26 @@ def by_medseg3d(case: StoredCase, config: AugmentConfig) -> Callable[[], Tensor]
     return act
 
 
+def turned_and_bent(case: StoredCase) -> Callable[[], Tensor]:
+    """Give what turns and bends one image after the other."""
+    numbers, config = count(), AugmentConfig.model_validate(TURN_AND_BEND)
+
+    def act() -> Tensor:
+        rng = np.random.default_rng((0, next(numbers)))
+        sample = read_sample(rng, case, START, size=SIZE, config=config)
+        offsets = [np.arange(size) - (size - 1) / 2 for size in SIZE]
+        grid = source_grid(
+            sample.plan.warp,
+            offsets,
+            centre=sample.centre,
+            box=np.array(sample.channels_IJK.shape),
+            device=torch.device("cpu"),
+        )
+        return sample_linear(sample.image_CIJK, grid)
+
+    return act
+
+
 def by_nnunet(case: StoredCase) -> Callable[[], Tensor]:
     """Give what nnU-Net's loader does with a case it has read."""
     import_module("torch._dynamo")  # looks for some of them
@@ -115,28 +137,19 @@ def by_nnunet(case: StoredCase) -> Callable[[], Tensor]:
 
 
 def by_monai(case: StoredCase) -> Callable[[], Tensor]:
-    """Give MONAI's turn and bend of a patch that is there already, with its labels."""
-    from monai.transforms import Compose, Rand3DElasticd, RandAffined
+    """Give MONAI's turn and bend of an image that is cut out already."""
+    from monai.transforms import Compose, Rand3DElastic, RandAffine
 
     angle, cut = np.pi / 12, tuple(slice(a, a + n) for a, n in zip(START, SIZE, strict=True))
-    keys, modes = ["image", "labels"], ["bilinear", "nearest"]
-    change = Compose(
-        [
-            RandAffined(
-                keys, prob=1, rotate_range=[angle] * 3, scale_range=[0.15] * 3, mode=modes,
-                padding_mode="border",
-            ),
-            Rand3DElasticd(
-                keys, sigma_range=(10, 10), magnitude_range=(104, 104), prob=1, mode=modes,
-                padding_mode="border",
-            ),  # of which shifts deviate by 0.49 voxels, as ours do
-        ]
-    ).set_random_state(0)  # fmt: skip
-    given = {
-        "image": torch.from_numpy(case.image_CIJK[(slice(None), *cut)].copy()),
-        "labels": torch.from_numpy(case.channels_IJK[cut].astype(np.float32)[None]),
-    }
-    return lambda: change(dict(given))["image"]
+    given = torch.from_numpy(case.image_CIJK[(slice(None), *cut)].copy())
+    turn = RandAffine(
+        prob=1, rotate_range=[angle] * 3, scale_range=[0.15] * 3, padding_mode="border"
+    )
+    bend = Rand3DElastic(
+        sigma_range=(10, 10), magnitude_range=(180, 180), prob=1, padding_mode="border"
+    )  # of which shifts deviate by half a voxel, as ours do
+    change = Compose([turn, bend]).set_random_state(0)
+    return lambda: change(given)
 
 
 def prepare(peer: str, threads: int) -> Trial:
@@ -145,7 +158,7 @@ def prepare(peer: str, threads: int) -> Trial:
     case = build_case()
     ways = {
         "medseg3d nnunet": lambda: by_medseg3d(case, AugmentConfig(preset="nnunet")),
-        "medseg3d": lambda: by_medseg3d(case, AugmentConfig.model_validate(TURN_AND_BEND)),
+        "medseg3d": lambda: turned_and_bent(case),
         "nnU-Net": lambda: by_nnunet(case),
         "MONAI": lambda: by_monai(case),
     }
@@ -172,7 +185,7 @@ def compare(ours: str, theirs: str, *, threads: int, rounds: int) -> dict[str, A
     return found
 
 
-def main(rounds: int = 60) -> dict[str, Any]:
+def main(rounds: int = 48) -> dict[str, Any]:
     """Compare with both peers, on one thread and on two."""
     packages = ("numpy", "monai", "nnunetv2", "batchgeneratorsv2")
     return {

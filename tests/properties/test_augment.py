@@ -10,7 +10,7 @@ from medseg3d.config.augment import PRESETS, AugmentConfig
 from medseg3d.data.augment.compose import augment_batch, read_sample
 from medseg3d.data.store import StoredCase
 
-settings.register_profile("augment", deadline=None, max_examples=12, derandomize=True)
+settings.register_profile("augment", deadline=None, max_examples=8, derandomize=True)
 laws = settings.get_profile("augment")
 
 sizes = st.lists(st.integers(1, 12), min_size=2, max_size=3).map(tuple)

@@ -74,9 +74,9 @@ def bend_grey_scale(row: Row, change: Change) -> None:
     low, high = row.aminmax()
     width = (high - low).clamp_min(TINY)
     row.sub_(low).div_(width)
-    mean, deviation = row.mean(), row.std()
+    mean, deviation = row.mean(), row.std(correction=0)
     row.pow_(change.amounts[0])
-    factor = deviation / row.std().clamp_min(TINY)
+    factor = deviation / row.std(correction=0).clamp_min(TINY)
     row.sub_(row.mean()).mul_(factor * width).add_(mean * width + low)
 
 

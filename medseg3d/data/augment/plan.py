@@ -26,8 +26,8 @@ Kind: TypeAlias = Literal[
 MARGIN: Final = 3
 """Bumps beyond a patch on each side; further ones weigh less than 1 % there."""
 
-MISSED: Final = 0.05
-"""Share by which a field is larger somewhere than at places a third of a radius apart (0.02)."""
+MISSED: Final = 0.06
+"""Share by which a field is larger somewhere than at places half a radius apart (0.05)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,8 +67,8 @@ class Warp:
 
     def reach(self, size_IJK: TripleInt) -> Float64[np.ndarray, "2 3"]:
         """Give the least and the greatest offset along each axis from which a voxel is taken."""
-        # where lines stay straight the corners are furthest; bumps are looked at every third radius
-        steps = [r / 3 for r in self.bend.radius_IJK] if self.bend else size_IJK
+        # where lines stay straight the corners are furthest; bumps are looked at every half radius
+        steps = [r / 2 for r in self.bend.radius_IJK] if self.bend else size_IJK
         offsets = [
             np.linspace((1 - size) / 2, (size - 1) / 2, 2 + int(size / step))
             for size, step in zip(size_IJK, steps, strict=True)

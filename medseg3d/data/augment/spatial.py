@@ -1,10 +1,11 @@
 """One resampling for all changes of place: image and labels move together."""
 
+from itertools import product
 from math import gcd
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Integer
+from jaxtyping import Bool, Float32, Float64, Integer
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
@@ -22,8 +23,8 @@ def move_patch(
 ) -> tuple[Float32[Tensor, "C I J K"], Integer[Tensor, "I J K"]]:
     """Take a patch out of a box, warped and flipped; `centre` is the patch's place in the box.
 
-    Images are interpolated linearly; a label is that of the nearest voxel, so that none is made
-    up. Beyond the box its outermost voxels are repeated.
+    Images are interpolated linearly, and so is each label's map; the highest wins, so that no label
+    is made up. Beyond the box its outermost voxels are repeated.
     """
     if plan.warp is None:
         axes = plan.mirrored
@@ -34,7 +35,7 @@ def move_patch(
     ]
     box = np.array(channels_IJK.shape)
     grid_IJK = source_grid(plan.warp, offsets, centre=centre, box=box, device=image_CIJK.device)
-    return sample_linear(image_CIJK, grid_IJK), sample_nearest(channels_IJK, grid_IJK)
+    return sample_linear(image_CIJK, grid_IJK), sample_labels(channels_IJK, grid_IJK)
 
 
 def source_grid(
@@ -80,12 +81,48 @@ def sample_linear(
     return sampled_SCIJK.transpose(0, 1).flatten(1, 2)
 
 
-def sample_nearest(
+def sample_labels(
     channels_IJK: Integer[Tensor, "X Y Z"], grid_IJK: Float32[Tensor, "I J K 3"]
 ) -> Integer[Tensor, "I J K"]:
-    """Take the voxel nearest to each place."""
-    index = torch.zeros(grid_IJK.shape[:3], dtype=torch.int64, device=grid_IJK.device)
+    """Take the label that weighs most among the eight voxels around each place.
+
+    That is the one whose own map, interpolated linearly, is highest there. Most places lie among
+    voxels that are all alike; only the others are looked at closely.
+    """
+    shape = channels_IJK.shape
+    steps = shape[1] * shape[2], shape[2], 1
+    places = [
+        ((grid_IJK[..., 2 - axis] + (1 - 1 / size)) * (size / 2)).clamp_(0, size - 1).flatten()
+        for axis, size in enumerate(shape)
+    ]
+    lows = [place.long() for place in places]
+    index = (lows[0] * steps[0]).add_(lows[1] * steps[1]).add_(lows[2])
+    labels = channels_IJK.take(index)
+    unsure = _unlike_neighbours(channels_IJK).take(index).nonzero()[:, 0]
+    sides = []  # along each axis, how far on the voxels before and after lie, and their weights
+    for size, step, place, low in zip(shape, steps, places, lows, strict=True):
+        first = low[unsure]
+        share = place[unsure] - first
+        sides.append([(first * 0, 1 - share), ((first < size - 1) * step, share)])
+    corners = [*product(*sides)]
+    start = index[unsure]
+    around = torch.stack(
+        [channels_IJK.take(start + i + j + k) for (i, _), (j, _), (k, _) in corners]
+    )
+    weights = torch.stack([i * j * k for (_, i), (_, j), (_, k) in corners])
+    best, most = around[0], torch.zeros_like(weights[0])
+    for label in around:
+        votes = (weights * (around == label)).sum(0)
+        best, most = torch.where(votes > most, label, best), most.maximum(votes)
+    labels[unsure] = best
+    return labels.view(grid_IJK.shape[:3])
+
+
+def _unlike_neighbours(channels_IJK: Integer[Tensor, "X Y Z"]) -> Bool[Tensor, "X Y Z"]:
+    """Tell which voxels are not like the seven after them."""
+    least, most = channels_IJK.clone(), channels_IJK.clone()
     for axis, size in enumerate(channels_IJK.shape):
-        place = (grid_IJK[..., 2 - axis] + (1 - 1 / size)) * (size / 2)
-        index.mul_(size).add_(place.round_().clamp_(0, size - 1).long())
-    return channels_IJK.take(index)
+        for extreme, choose in ((least, torch.minimum), (most, torch.maximum)):
+            here, after = extreme.narrow(axis, 0, size - 1), extreme.narrow(axis, 1, size - 1)
+            here.copy_(choose(here, after))
+    return least != most
