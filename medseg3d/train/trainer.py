@@ -11,8 +11,8 @@ import torch
 from lightning_fabric.plugins.precision import Precision
 
 from medseg3d.config.run import RunConfig
-from medseg3d.data.augment.compose import augment_batch
-from medseg3d.data.loader import Sample, build_loader
+from medseg3d.data.augment.compose import Sample, augment_batch
+from medseg3d.data.loader import build_loader
 from medseg3d.data.splits import Split
 from medseg3d.io.events import Event
 from medseg3d.nets.bundle import Bundle, save_bundle
