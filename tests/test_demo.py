@@ -28,7 +28,11 @@ def test_the_demo_leaves_what_it_names_and_goes_on_where_it_stopped(tmp_path: Pa
     assert all(path.exists() for path in demo.places.values())
     assert [case.status for case in demo.scores.cases] == ["scored"] * 2
     assert [*demo.scores.scheme.regions] == ["WT", "TC", "ET"]
-    assert [e.event for e in read_events(tmp_path / "run" / "metrics.jsonl")] == ["epoch", "end"]
+    assert [e.event for e in read_events(tmp_path / "run" / "metrics.jsonl")] == [
+        "epoch",
+        "validation",
+        "end",
+    ]
     page = demo.places["report"].read_text()
     assert all(case.pair.case in page for case in demo.scores.cases)
     assert again.scores.to_dict()["summary"] == demo.scores.to_dict()["summary"]

@@ -3,17 +3,17 @@
 import numpy as np
 
 from medseg3d.arrays import TripleInt
-from medseg3d.data.store import Patch, StoredCase
+from medseg3d.data.store import StoredCase
 
 
-def draw_patch(
+def draw_start(
     rng: np.random.Generator, case: StoredCase, *, size_IJK: TripleInt, on_foreground: bool
-) -> Patch:
-    """Cut a patch at a random place.
+) -> TripleInt:
+    """Draw where a patch begins.
 
     On the foreground, a label of the case is drawn, then one of its voxels, and the patch holds
     that voxel as near its centre as the border allows. Where the case is smaller than the patch,
-    its outermost voxels are repeated on both sides, as prediction does.
+    it lies in the patch's middle, and the patch begins before it.
     """
     shape = np.array(case.shape_IJK)
     size = np.array(size_IJK)
@@ -25,4 +25,4 @@ def draw_patch(
     else:
         start = rng.integers(0, spare + 1)
     start_i, start_j, start_k = (start - np.maximum(size - shape, 0) // 2).tolist()
-    return case.read((start_i, start_j, start_k), size_IJK)
+    return start_i, start_j, start_k

@@ -20,6 +20,7 @@ Points: TypeAlias = list[tuple[int, float]]
 def draw_training(events: Sequence[Event]) -> list[Chart]:
     """Draw what a training logged over its epochs, as much as there is."""
     regions = dict.fromkeys(region for event in events for region in event.dice)
+    stages = dict.fromkeys(stage for event in events for stage in event.gradient_norms)
     charts = {
         "Training loss": {"": _points(events, attrgetter("loss"))},
         "Learning rate": {"": _points(events, attrgetter("learning_rate"))},
@@ -27,6 +28,8 @@ def draw_training(events: Sequence[Event]) -> list[Chart]:
             **{region: _points(events, _dice_of(region)) for region in regions},
             "mean": _points(events, attrgetter("mean_dice")),
         },
+        "Gradient norm": {stage: _points(events, _norm_of(stage)) for stage in stages},
+        "Patches per second": {"": _points(events, attrgetter("patches_per_second"))},
     }
     return [
         draw_chart(partial(plot_curves, curves=curves), title=title, caption=_said(curves))
@@ -36,7 +39,10 @@ def draw_training(events: Sequence[Event]) -> list[Chart]:
 
 
 def plot_curves(axes: Axes, curves: Mapping[str, Points]) -> None:
-    """Plot curves over epochs; `mean` is dotted, the only one in ink as one without a name is."""
+    """Plot curves over epochs; `mean` is dotted, the only one in ink as one without a name is.
+
+    Several without a mean, such as norms, span decades.
+    """
     for (name, points), color in zip(curves.items(), cycle(PALETTE), strict=False):
         alone = name in ("", "mean")
         axes.plot(
@@ -55,6 +61,9 @@ def plot_curves(axes: Axes, curves: Mapping[str, Points]) -> None:
     if "mean" in curves:
         axes.set_ylim(0, 1)
         axes.legend(loc="lower right")
+    elif len(curves) > 1:
+        axes.set_yscale("log")
+        axes.legend(loc="upper right", fontsize="small", ncols=2)
 
 
 def _points(events: Sequence[Event], value_of: Callable[[Event], float | None]) -> Points:
@@ -64,6 +73,10 @@ def _points(events: Sequence[Event], value_of: Callable[[Event], float | None]) 
 
 def _dice_of(region: str) -> Callable[[Event], float | None]:
     return lambda event: event.dice.get(region)
+
+
+def _norm_of(stage: str) -> Callable[[Event], float | None]:
+    return lambda event: event.gradient_norms.get(stage)
 
 
 def _said(curves: Mapping[str, Points]) -> str:

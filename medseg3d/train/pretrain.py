@@ -16,7 +16,7 @@ from medseg3d.arrays import TripleInt
 from medseg3d.config.pretrain import EncoderRecipe
 from medseg3d.config.run import RunConfig
 from medseg3d.config.train import TrainConfig
-from medseg3d.data.augment.compose import augment_patch
+from medseg3d.data.augment.compose import augment_batch, read_sample, whole_size
 from medseg3d.data.cases import Case, find_cases, read_cases, write_cases
 from medseg3d.data.splits import split_cases
 from medseg3d.data.store import Store, StoredCase, StoredCases, read_keys, write_keys
@@ -193,17 +193,12 @@ class ViewStream(Dataset[Float32[Tensor, "V C *spatial"]]):
         rng = np.random.default_rng((seed, number))
         order = np.random.default_rng((seed, number // count, 1)).permutation(count)
         case = self.cases[int(order[number % count])]
-        size_i, size_j, *size_k = self.config.patch_size
-        size_IJK = (size_i, size_j, size_k[0] if size_k else 1)
-        views = []
-        for start in draw_starts(rng, case.shape_IJK, size_IJK, count=self.num_views):
-            patch = case.read(start, size_IJK)
-            image = torch.from_numpy(patch.image_CIJK)
-            channels = torch.from_numpy(patch.channels_IJK.astype(np.int64))
-            if not size_k:
-                image, channels = image[..., 0], channels[..., 0]
-            views.append(augment_patch(rng, image, channels, self.config.augment)[0])
-        return torch.stack(views)
+        size = self.config.patch_size
+        starts = draw_starts(rng, case.shape_IJK, whole_size(size), count=self.num_views)
+        samples = [
+            read_sample(rng, case, start, size=size, config=self.config.augment) for start in starts
+        ]
+        return augment_batch(samples, torch.device("cpu"))[0]
 
 
 def draw_starts(

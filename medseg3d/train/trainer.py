@@ -9,9 +9,9 @@ from typing import Final, Literal
 import numpy as np
 import torch
 from lightning_fabric.plugins.precision import Precision
-from torch import Tensor
 
 from medseg3d.config.run import RunConfig
+from medseg3d.data.augment.compose import Sample, augment_batch
 from medseg3d.data.loader import build_loader
 from medseg3d.data.splits import Split
 from medseg3d.io.events import Event
@@ -123,7 +123,7 @@ class Trainer:
                 self._obey(stop)
         self.bundle.net.eval()
 
-    def train_step(self, batches: Iterator[list[Tensor]]) -> None:
+    def train_step(self, batches: Iterator[list[Sample]]) -> None:
         """Take one optimiser step on the next batch, or the next few."""
         begun = perf_counter()
         config = self.config
@@ -134,7 +134,7 @@ class Trainer:
         losses = []
         for number in range(config.accumulate):
             asked = perf_counter()
-            image, channels = self.fabric.to_device(next(batches))
+            image, channels = augment_batch(next(batches), self.fabric.device)
             self.tally.waited += perf_counter() - asked
             self._seed(self.step * config.accumulate + number)
             more_to_come = number + 1 < config.accumulate
@@ -177,7 +177,7 @@ class Trainer:
         """What scales losses and gradients in fp16, and does nothing else."""
         return self.fabric.strategy.precision
 
-    def _batches(self) -> Iterator[list[Tensor]]:
+    def _batches(self) -> Iterator[list[Sample]]:
         loader = build_loader(
             self.training,
             self.config,

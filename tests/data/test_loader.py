@@ -9,17 +9,13 @@ import pytest
 import torch
 
 from medseg3d.config.train import AugmentConfig, TrainConfig
+from medseg3d.data.augment.compose import augment_batch
 from medseg3d.data.blocks import Blocks
 from medseg3d.data.loader import PatchStream, build_loader
 from medseg3d.data.store import StoredCase
 
-PLAIN = AugmentConfig(
-    mirror_axes=(),
-    affine_probability=0,
-    noise_probability=0,
-    brightness_probability=0,
-    gamma_probability=0,
-)
+CPU = torch.device("cpu")
+PLAIN = AugmentConfig(preset="none")
 
 
 def build_cases(number: int) -> list[StoredCase]:
@@ -39,14 +35,24 @@ def configure(**knobs: object) -> TrainConfig:
     return TrainConfig.model_validate({"patch_size": (4, 4, 4), "batch_size": 3, **knobs})
 
 
-def batches(config: TrainConfig, *, first: int, last: int) -> list[list[torch.Tensor]]:
+def batches(
+    config: TrainConfig, *, first: int, last: int, rank: int = 0, ranks: int = 1
+) -> list[tuple[torch.Tensor, ...]]:
     with warnings.catch_warnings():
         # forking with torch's threads alive is deprecated from Python 3.12 on
         warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
-        return [*build_loader(build_cases(5), config, first_step=first, last_step=last)]
+        loader = build_loader(
+            build_cases(5), config, first_step=first, last_step=last, rank=rank, ranks=ranks
+        )
+        return [augment_batch(batch, CPU) for batch in loader]
 
 
-def same(first: list[list[torch.Tensor]], second: list[list[torch.Tensor]]) -> bool:
+def patch(stream: PatchStream, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    image, channels = augment_batch([stream[number]], CPU)
+    return image[0], channels[0]
+
+
+def same(first: list[tuple[torch.Tensor, ...]], second: list[tuple[torch.Tensor, ...]]) -> bool:
     pairs = zip(first, second, strict=True)
     return all(torch.equal(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
 
@@ -61,9 +67,22 @@ def test_a_batch_is_images_and_true_channels():
 
 
 def test_the_number_of_workers_changes_nothing():
-    config = configure()
-    in_workers = batches(configure(num_workers=2), first=0, last=6)
+    config = configure(augment="nnunet")
+    in_workers = batches(configure(num_workers=2, augment="nnunet"), first=0, last=6)
     assert same(batches(config, first=0, last=6), in_workers)
+
+
+def test_processes_share_a_batch_among_them():
+    config = configure(batch_size=6, augment="nnunet")
+    parts = [batches(config, first=1, last=4, rank=rank, ranks=2) for rank in range(2)]
+    for whole, *shares in zip(batches(config, first=1, last=4), *parts, strict=True):
+        for own, first, second in zip(whole, *shares, strict=True):
+            assert torch.equal(own, torch.stack([first, second], dim=1).flatten(0, 1))
+
+
+def test_a_step_takes_as_many_batches_as_it_accumulates():
+    every = batches(configure(), first=0, last=6)
+    assert same(every[2:], batches(configure(accumulate=2), first=1, last=3))
 
 
 def test_a_stream_that_starts_later_goes_on_with_the_same_patches():
@@ -79,17 +98,17 @@ def test_the_seed_decides():
 
 def test_torchs_global_generator_neither_matters_nor_moves():
     stream = PatchStream(build_cases(2), configure())
-    first = stream[7]
+    first = patch(stream, 7)
     with torch.random.fork_rng():
         torch.manual_seed(3)
         before = torch.random.get_rng_state()
-        assert all(map(torch.equal, first, stream[7]))
+        assert all(map(torch.equal, first, patch(stream, 7)))
         assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_every_case_is_seen_once_before_any_is_seen_again():
     stream = PatchStream(build_cases(7), configure(augment=PLAIN))
-    seen = [int(stream[number][0].min()) // 10 for number in range(7 * 20)]
+    seen = [int(patch(stream, number)[0].min()) // 10 for number in range(7 * 20)]
     passes = [seen[first : first + 7] for first in range(0, len(seen), 7)]
     assert all(sorted(one) == [*range(7)] for one in passes)
     assert len({tuple(one) for one in passes}) > 15
@@ -99,7 +118,7 @@ def test_every_case_is_seen_once_before_any_is_seen_again():
 def test_the_foreground_share_holds_in_every_stretch(share: float):
     stream = PatchStream(build_cases(3), configure(augment=PLAIN, foreground_share=share))
     # the labelled corner is in a patch that was drawn on it, and by chance in 1 of 504 others
-    held = [bool(stream[number][1].any()) for number in range(60)]
+    held = [bool(patch(stream, number)[1].any()) for number in range(60)]
     expected = [int((n + 1) * share) - int(n * share) for n in range(60)]
     assert sum(h != bool(e) for h, e in zip(held, expected, strict=True)) <= 2
     assert abs(sum(held) - 60 * share) <= 2
@@ -113,7 +132,7 @@ def test_a_2d_network_is_given_slices_from_all_over_the_volume():
     stream = PatchStream([replace(case, image=Blocks.of_array(image_CIJK))], config)
     seen: Counter[float] = Counter()
     for number in range(200):
-        image, channels = stream[number]
+        image, channels = patch(stream, number)
         assert image.shape == (1, 4, 5)
         assert channels.shape == (4, 5)
         assert image.unique().numel() == 1

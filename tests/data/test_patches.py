@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from medseg3d.data.patches import Patch, draw_patch
-from medseg3d.data.store import StoredCase
+from medseg3d.data.patches import draw_start
+from medseg3d.data.store import Patch, StoredCase
 
 LABELS = (1, 2, 5)
 
@@ -29,7 +29,8 @@ def draw(
 ) -> list[Patch]:
     rng = np.random.default_rng(0)
     return [
-        draw_patch(rng, case, size_IJK=size, on_foreground=on_foreground) for _ in range(number)
+        case.read(draw_start(rng, case, size_IJK=size, on_foreground=on_foreground), size)
+        for _ in range(number)
     ]
 
 

@@ -28,6 +28,19 @@ def test_curves_run_through_what_was_logged() -> None:
     assert axes.get_ylim() == pytest.approx((0, 1))
 
 
+def test_norms_of_stages_span_decades() -> None:
+    norms = [{"encoder.0": 0.01, "heads.0": 3.0}, {"encoder.0": 0.02, "heads.0": 2.0}]
+    events = [Event(event="epoch", epoch=n, step=n, gradient_norms=g) for n, g in enumerate(norms)]
+
+    (chart,) = draw_training(events)
+
+    assert chart.title == "Gradient norm"
+    assert chart.caption == "encoder.0 0.02 at epoch 1; heads.0 2 at epoch 1"
+    axes = Figure().add_subplot()
+    plot_curves(axes, {"encoder.0": [(0, 0.01), (1, 0.02)], "heads.0": [(0, 3.0), (1, 2.0)]})
+    assert axes.get_yscale() == "log"
+
+
 def test_a_region_without_numbers_is_left_out() -> None:
     *_, dice = draw_training([LOOK])
     assert "ET" not in dice.svg
