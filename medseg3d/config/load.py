@@ -96,7 +96,7 @@ def _overridden(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
             if isinstance(inner, str):
                 raise ConfigError(
                     f"--set '{override}': {name} is only the name '{inner}' so far, which has no "
-                    f"keys to set; in the YAML, give it keys of its own, such as {{preset: {inner}}}"
+                    f"keys to set; in YAML, give it keys of its own, such as {{preset: {inner}}}"
                 )
             place[name] = dict(inner) if isinstance(inner, dict) else {}
             place = place[name]
