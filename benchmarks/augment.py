@@ -6,8 +6,8 @@ it is the mean over random draws of either; against MONAI, a turn and a bend of 
 labels. One draw of each in turn, in processes of their own; ours keeps its memory, and its waiting
 threads sleep, as of `medseg3d train`.
 
-Run: OMP_WAIT_POLICY=PASSIVE PYTHONPATH=PEERS python benchmarks/augment.py > benchmarks/augment.json, PEERS
-as in peers.py; ten minutes.
+Run: OMP_WAIT_POLICY=PASSIVE PYTHONPATH=PEERS python benchmarks/augment.py
+PEERS as in peers.py; ten minutes; prints augment.json.
 """
 
 import json

@@ -93,6 +93,11 @@ def _overridden(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
         place = changed
         for name in sections:
             inner = place.get(name)
+            if isinstance(inner, str):
+                raise ConfigError(
+                    f"--set '{override}': {name} is only the name '{inner}' so far, which has no "
+                    f"keys to set; in YAML, give it keys of its own, such as {{preset: {inner}}}"
+                )
             place[name] = dict(inner) if isinstance(inner, dict) else {}
             place = place[name]
         place[key] = value

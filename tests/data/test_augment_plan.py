@@ -9,6 +9,7 @@ from medseg3d.config.augment import PRESETS, AugmentConfig
 from medseg3d.config.load import load_config, override_section
 from medseg3d.config.train import TrainConfig
 from medseg3d.data.augment.plan import Plan, draw_plan
+from medseg3d.errors import ConfigError
 
 PROBABILITIES = [name for name in AugmentConfig.model_fields if name.endswith("_probability")]
 
@@ -91,6 +92,14 @@ class TestPresets:
         assert config.train.augment.gamma == (1, 2)
         assert config.train.augment.scale == (0.7, 1.4)
         assert config.flipped == ("i", "j", "k")
+
+    def test_a_knob_beside_a_mere_name_is_refused_and_not_the_preset_dropped(self, tmp_path):
+        path = tmp_path / "run.yaml"
+        path.write_text("train: {augment: nnunet}")
+        with pytest.raises(
+            ConfigError, match=r"augment is only the name 'nnunet' so far.*preset: "
+        ):
+            load_config(path, ["train.augment.noise_probability=1"])
 
     def test_an_unknown_preset_is_refused_with_those_there_are(self):
         with pytest.raises(ValueError, match=r"'none', 'light', 'founding' or 'nnunet'"):
