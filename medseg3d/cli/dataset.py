@@ -34,8 +34,8 @@ def fingerprint(
     """
     from medseg3d.config.write import write_config
     from medseg3d.io.atomic import write_atomically
-    from medseg3d.train.machine import find_machine
-    from medseg3d.train.plan import plan_dataset
+    from medseg3d.plan.machine import find_machine
+    from medseg3d.plan.run import plan_dataset
 
     if out and out.exists() and not overwrite:
         raise ConfigError(f"'{out}' is there already; give another --out, or --overwrite")

@@ -27,7 +27,7 @@ def pretrain(
     """
     from medseg3d.config.load import load_config
     from medseg3d.predict.allocator import keep_memory
-    from medseg3d.train.pretrain import pretrain_run
+    from medseg3d.pretrain.run import pretrain_run
 
     run = load_config(config, settings)
     if run.predict.keep_memory:

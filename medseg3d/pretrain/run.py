@@ -24,6 +24,7 @@ from medseg3d.errors import ConfigError
 from medseg3d.io.events import Event
 from medseg3d.predict.tiles import require_divisible
 from medseg3d.preprocess.dataset import changed_cases, preprocess_cases
+from medseg3d.pretrain.objectives import build_objective
 from medseg3d.train.cases import STORED, Progress
 from medseg3d.train.checkpoint import (
     Checkpoint,
@@ -36,7 +37,6 @@ from medseg3d.train.encoder import Encoder, save_encoder
 from medseg3d.train.folder import CHECKPOINT, claim_run
 from medseg3d.train.launcher import find_launch
 from medseg3d.train.log import RunLog
-from medseg3d.train.objectives import build_objective
 from medseg3d.train.optim import build_optimizer, learning_rate_at
 from medseg3d.train.ranks import join_ranks
 from medseg3d.train.trainer import SEED_STRIDE

@@ -9,8 +9,8 @@ from medseg3d.config.load import parse_section
 from medseg3d.config.network import PerLevel, UShaped
 from medseg3d.errors import ConfigError
 from medseg3d.nets.cost import StepMemory, measure_step
+from medseg3d.plan.topology import Topology, largest_topology, smaller_topology
 from medseg3d.predict.limits import say_memory
-from medseg3d.train.topology import Topology, largest_topology, smaller_topology
 
 PROGRAM: Final = 800 * 2**20
 """Bytes of libraries, and of what they set aside, before the first step."""

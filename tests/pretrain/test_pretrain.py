@@ -21,9 +21,9 @@ from medseg3d.errors import ConfigError, GridError
 from medseg3d.io.events import read_events
 from medseg3d.nets.bundle import build_recipe_net
 from medseg3d.nets.presets import NETS
+from medseg3d.pretrain.objectives import build_objective, draw_mask, nt_xent
+from medseg3d.pretrain.run import ViewStream, as_training, draw_starts, pretrain_run
 from medseg3d.train.encoder import load_encoder
-from medseg3d.train.objectives import build_objective, draw_mask, nt_xent
-from medseg3d.train.pretrain import ViewStream, as_training, draw_starts, pretrain_run
 from medseg3d.train.transfer import start_from
 
 METHODS = ["masked", "simclr"]

@@ -10,8 +10,8 @@ from medseg3d.config.network import UShapedConfig
 from medseg3d.errors import ConfigError
 from medseg3d.nets.cost import measure_step
 from medseg3d.nets.presets import NETS, build_net
-from medseg3d.train.fit import PROGRAM, SURE, Images, fit_network, fit_patch
-from medseg3d.train.topology import plan_topology
+from medseg3d.plan.fit import PROGRAM, SURE, Images, fit_network, fit_patch
+from medseg3d.plan.topology import plan_topology
 
 HIPPOCAMPUS = Images((36, 50, 35), (1.0, 1.0, 1.0), 260, in_channels=1, out_channels=3)
 BRATS = Images((140, 171, 137), (1.0, 1.0, 1.0), 1251, in_channels=4, out_channels=3)

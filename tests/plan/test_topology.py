@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medseg3d.errors import ConfigError
-from medseg3d.train.topology import (
+from medseg3d.plan.topology import (
     MIN_EDGE,
     largest_topology,
     plan_topology,

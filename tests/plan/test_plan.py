@@ -12,10 +12,10 @@ from medseg3d.config.load import load_config
 from medseg3d.config.write import write_config
 from medseg3d.errors import ConfigError
 from medseg3d.geometry.resample import spaced_grid
+from medseg3d.plan.frame import choose_frame, choose_mirrors, choose_outputs, choose_preprocess
+from medseg3d.plan.machine import Machine, find_machine
+from medseg3d.plan.run import RunPlan, find_data, plan_run, spend_hours
 from medseg3d.preprocess.fingerprint import Channel, Extent, Fingerprint, Region, Spread
-from medseg3d.train.frame import choose_frame, choose_mirrors, choose_outputs, choose_preprocess
-from medseg3d.train.machine import Machine, find_machine
-from medseg3d.train.plan import RunPlan, find_data, plan_run, spend_hours
 from medseg3d.volume import Grid, grid_difference
 
 GREY = Spread(low=-57.0, high=164.0, mean=99.482, deviation=39.361)

@@ -19,17 +19,17 @@ from medseg3d.data.cases import find_cases
 from medseg3d.data.layouts import detect_layout
 from medseg3d.errors import ConfigError
 from medseg3d.nets.presets import find_config
-from medseg3d.predict.limits import say_memory
-from medseg3d.preprocess.fingerprint import Fingerprint, measure_cases
-from medseg3d.train.fit import Fit, Images, fit_patch
-from medseg3d.train.frame import (
+from medseg3d.plan.fit import Fit, Images, fit_patch
+from medseg3d.plan.frame import (
     Choices,
     choose_frame,
     choose_mirrors,
     choose_outputs,
     choose_preprocess,
 )
-from medseg3d.train.machine import Machine, time_step
+from medseg3d.plan.machine import Machine, time_step
+from medseg3d.predict.limits import say_memory
+from medseg3d.preprocess.fingerprint import Fingerprint, measure_cases
 
 FOREGROUND: Final = 0.33
 """Share of patches that are centred on a label."""

@@ -1,0 +1,1 @@
+"""From images alone to an encoder that training starts from."""
