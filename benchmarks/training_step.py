@@ -30,9 +30,11 @@ import torch
 from torch import Tensor, nn
 from turns import OURS, Trial, describe_machine, fresh_process, take_turns
 
+from medseg3d.config.loss import LossConfig
+from medseg3d.labels import LabelScheme
 from medseg3d.nets.ops import OPS
 from medseg3d.nets.presets import NETS, build_net
-from medseg3d.train.losses import SegmentationLoss
+from medseg3d.train.losses import build_loss
 from medseg3d.train.precision import quicken
 
 NARROW = {"channels": (16, 32, 64, 128)}
@@ -42,6 +44,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "mobile_resunet": ("mobile_resunet", NARROW),
 }
 EDGE = {"full": 64, "small": 32}
+LOSS = build_loss(LossConfig(), LabelScheme(values={1: "a", 2: "b", 3: "c"}), outputs="values")
 WAYS = ("fp32", "autocast", f"{OURS} fp32", f"{OURS} bf16")
 
 
@@ -116,7 +119,7 @@ def step(
     net.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         outputs = net(images)
-    SegmentationLoss()(outputs, labels).backward()
+    LOSS(outputs, labels).backward()
     gradient = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
     if optimizer:
         nn.utils.clip_grad_norm_(net.parameters(), 12.0)

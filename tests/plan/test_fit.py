@@ -80,7 +80,9 @@ def _coarsest(topology) -> list[int]:
 TRAIN = """
 import sys, torch
 from medseg3d.nets.presets import NETS, build_net
-from medseg3d.train.losses import SegmentationLoss
+from medseg3d.config.loss import LossConfig
+from medseg3d.labels import LabelScheme
+from medseg3d.train.losses import build_loss
 kind, dims, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 
 def field(name):
@@ -91,7 +93,7 @@ def step(size):
     outputs = net(torch.randn(2, 2, *[size] * dims))
     channels = torch.randint(0, 3, (2, *[size] * dims))
     outputs = outputs if isinstance(outputs, list) else [outputs]
-    SegmentationLoss()(outputs, channels).backward()
+    loss(outputs, channels).backward()
     optimizer.step()
 
 config = NETS[kind].model_copy(update={"channels": (8, 16, 32), "norm": "instance"})
@@ -99,6 +101,7 @@ if kind == "resenc_m":
     config = config.model_copy(update={"encoder_blocks": (1, 3, 4)})
 net = build_net(config, spatial_dims=dims, in_channels=2, out_channels=3)
 optimizer = torch.optim.AdamW(net.parameters())
+loss = build_loss(LossConfig(), LabelScheme(values={1: "a", 2: "b"}), outputs="values")
 for _ in range(2):
     optimizer.zero_grad()
     step(size)
