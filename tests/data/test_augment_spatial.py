@@ -20,9 +20,7 @@ CPU = torch.device("cpu")
 def build_case(
     image_CIJK: np.ndarray, channels_IJK: np.ndarray, spacing_mm: tuple[float, float, float]
 ) -> StoredCase:
-    return StoredCase.of_arrays(
-        "p1", image_CIJK, channels_IJK=channels_IJK, spacing_mm=spacing_mm
-    )
+    return StoredCase.of_arrays("p1", image_CIJK, channels_IJK=channels_IJK, spacing_mm=spacing_mm)
 
 
 def draw_case(shape: tuple[int, int, int], spacing_mm: tuple = (1.0, 1.0, 1.0)) -> StoredCase:
