@@ -18,7 +18,7 @@ from medseg3d.config.data import DataConfig
 from medseg3d.config.load import load_config, override_section, parse_section
 from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.config.section import Section
-from medseg3d.data.cases import read_cases
+from medseg3d.data.cases import doubled_names, read_cases
 from medseg3d.data.filenames import Content, by_bids, by_names
 from medseg3d.data.patterns import contents_of, match_pattern
 from medseg3d.datasets import DATASETS
@@ -205,11 +205,26 @@ def _by_files(folder: Path) -> Content | None:
 
 
 def _scheme_among(schemes: Sequence[str], references: Iterable[Path]) -> str:
-    """Choose the first scheme that knows all values; the last where none does."""
+    """Choose the first scheme that knows all values, the last where none does; tell of a doubt."""
     if len(schemes) == 1:
         return schemes[0]
     values = {*find_values(references)}
-    return next((name for name in schemes if values <= {*DATASETS[name].values}), schemes[-1])
+    fitting = [name for name in schemes if values <= {*DATASETS[name].values}] or [schemes[-1]]
+    first, *others = fitting
+    if differing := [other for other in others if not _mean_the_same(values, first, other)]:
+        log.warning(
+            "values %s are taken for those of %s, and could be those of %s, where they mean "
+            "something else: if they are, set data.labels",
+            sorted(values), first, ", ".join(differing),
+        )  # fmt: skip
+    return first
+
+
+def _mean_the_same(values: set[int], scheme: str, other: str) -> bool:
+    """Tell whether values are in the same regions, of those that both schemes have."""
+    own, others = DATASETS[scheme].regions, DATASETS[other].regions
+    shared = own.keys() & others.keys()
+    return all(values & {*own[region]} == values & {*others[region]} for region in shared)
 
 
 def _by_dataset_json(folder: Path) -> Content | None:
@@ -220,7 +235,7 @@ def _by_dataset_json(folder: Path) -> Content | None:
     try:
         told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         channels: dict[str, str] = told.get("channel_names") or told["modality"]
-        ordered = [str(channels[number]) for number in sorted(channels, key=int)]
+        ordered = {int(number): str(channels[number]) for number in sorted(channels, key=int)}
         labels = _labels_in(told["labels"])
         ending = str(told.get("file_ending", ".nii.gz"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -229,17 +244,15 @@ def _by_dataset_json(folder: Path) -> Content | None:
             f'{{name: value}} or {{"value": name}}: {error!r}. Mend it, or write data.images, '
             "data.reference and data.labels yourself."
         ) from error
-    names = [
-        f"{name}_{number}" if ordered.count(name) > 1 else name
-        for number, name in enumerate(ordered)
-    ]
+    doubled = doubled_names([*ordered.values()])
+    names = {n: f"{name}_{n}" if name in doubled else name for n, name in ordered.items()}
     apart = bool(match_pattern(folder, f"imagesTr/{{case}}_0000{ending}"))
     content: Content = {
         "images": {
             name: f"imagesTr/{{case}}_{number:04d}{ending}"
             if apart
             else f"imagesTr/{{case}}{ending}"
-            for number, name in enumerate(names)
+            for number, name in names.items()
         },
         "labels": labels,
     }
