@@ -294,10 +294,12 @@ def _of_table(table: Path) -> Content:
     if others := [column for column in columns if column not in channels]:
         log.warning("'%s': columns %s name no files", table, ", ".join(others))
     alone = len(channels) == 1
-    return {
+    references = [case.reference for case in cases if case.reference]
+    content: Content = {"reference": "{case}_seg.nii.gz"} if references else {}
+    return content | {
         "table": table.name,
         "images": {c: "{case}.nii.gz" if alone else f"{{case}}_{c}.nii.gz" for c in channels},
-        "labels": scheme_of(case.reference for case in cases if case.reference),
+        "labels": scheme_of(references),
         "split": {"num_folds": max(2, min(5, len({case.patient for case in cases})))},
     }
 

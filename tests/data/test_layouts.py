@@ -348,6 +348,7 @@ class TestTable:
         data = detect_layout(tmp_path / "x.csv")
         assert [*data.images] == ["t1", "t2"]
         assert data.labels.values == {2: "value_2"}
+        assert data.reference  # without which nothing is trained
         assert patients(data) == {"k1": "P", "k2": "P"}
         assert "columns age name no files" in caplog.text
 
