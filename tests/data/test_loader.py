@@ -98,6 +98,13 @@ def test_the_seed_decides():
     assert not same(*(batches(configure(seed=seed), first=0, last=2) for seed in (4, 5)))
 
 
+def test_no_two_patches_are_changed_alike():
+    noisy = AugmentConfig(preset="none", noise_probability=1)
+    stream = PatchStream(build_cases(1), configure(augment=noisy))
+    seeds = [stream[n].plan.changes[0].seed for n in range(50)]
+    assert len(set(seeds)) == 50
+
+
 def test_torchs_global_generator_neither_matters_nor_moves():
     stream = PatchStream(build_cases(2), configure())
     first = patch(stream, 7)
