@@ -189,6 +189,19 @@ def test_all_is_done_again_when_the_configuration_or_the_values_have_changed(
     assert preprocess(cases, store) == set()  # the first ones are still there
 
 
+def test_every_knob_of_preprocessing_makes_another_key(cases: list[Case], store: Store):
+    other = {
+        "orientation": None, "crop": "nonzero", "spacing_mm": (1, 2, 3), "interpolation": "bspline",
+        "intensity": {"mean": 1, "deviation": 2}, "nonfinite": "zero", "volume": "time-1",
+        "tilt": "correct", "gaps": "resample",
+    }  # fmt: skip
+    assert other.keys() == PreprocessConfig.model_fields.keys()
+    knobs = [{}, *({name: value} for name, value in other.items())]
+    configs = [PreprocessConfig.model_validate(knob) for knob in knobs]
+    keys = {find_keys(cases, store, config, SCHEME)["p1"] for config in configs}
+    assert len(keys) == 1 + len(other)
+
+
 def test_other_names_of_the_same_values_change_nothing(cases: list[Case], store: Store):
     preprocess(cases, store)
     renamed = LabelScheme(name="other", values={1: "a", 4: "b"}, regions={"all": (1, 4)})
