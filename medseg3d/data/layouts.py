@@ -5,12 +5,8 @@ A layout becomes a `DataConfig`, that is patterns and labels; no code is left th
 
 import json
 import logging
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,70 +15,18 @@ from medseg3d.config.load import load_config, override_section, parse_section
 from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.config.section import Section
 from medseg3d.data.cases import doubled_names, read_cases
+from medseg3d.data.challenges import LAYOUTS, by_files, find_values
 from medseg3d.data.filenames import Content, by_bids, by_names
 from medseg3d.data.patterns import contents_of, match_pattern
-from medseg3d.datasets import DATASETS
-from medseg3d.errors import ConfigError, FormatError, MedSegError
-from medseg3d.io.files import read_label_map
-from medseg3d.labels import LabelScheme, count_values
+from medseg3d.errors import ConfigError, FormatError
+from medseg3d.labels import LabelScheme
 
 log = logging.getLogger(__name__)
 
 
-LABEL_MAPS_AT_ONCE: Final = 4
-"""Label maps in memory at the same time, while values are looked for."""
-
 SPLITS: Final = "splits_final.json"
 """nnU-Net's file of folds."""
 
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """A public data set's way to call its files."""
-
-    images: Mapping[str, str]
-    """Channel -> pattern; a data set may have some of them."""
-    reference: str
-    schemes: Mapping[str, Sequence[str]]
-    """How case names begin -> schemes of `DATASETS`; the first that knows all values is taken."""
-    patient: str | None = None
-    """Regular expression whose group is the patient."""
-
-
-LAYOUTS: Final[Mapping[str, Layout]] = {
-    "BraTS since 2023": Layout(
-        {name: f"{{case}}/{{case}}-{name}.nii.gz" for name in ("t1n", "t1c", "t2w", "t2f")},
-        "{case}/{case}-seg.nii.gz",
-        {
-            "BraTS-GLI": ["brats2023-gli", "brats2024-gli"],
-            "BraTS-SSA": ["brats2023-ssa"],
-            "BraTS-MEN": ["brats2023-men"],
-            "BraTS-MET": ["brats2023-met", "brats2025-met"],
-            "BraTS-PED": ["brats2023-ped", "brats2024-ped"],
-            "": ["brats2023", "brats2024-gli"],
-        },
-        r"(.+)-\d{3}$",
-    ),
-    "BraTS 2024 and 2025, radiotherapy": Layout(
-        {"t1c": "{case}/{case}_t1c.nii.gz"},
-        "{case}/{case}_gtv.nii.gz",
-        {"": ["brats2024-men-rt"]},
-        r"(.+)-\d$",
-    ),
-    "BraTS 2017 to 2021": Layout(
-        {name: f"{{case}}/{{case}}_{name}.nii.gz" for name in ("flair", "t1", "t1ce", "t2")},
-        "{case}/{case}_seg.nii.gz",
-        {"BraTS2021": ["brats2021"], "BraTS20": ["brats2020"], "": ["brats2019"]},
-        r"([Bb]ra[Tt][Ss]1[789]_.+)_\d+$",
-    ),
-    "BRATS 2015, as with DeepMedic": Layout(
-        {name.lower(): f"{{case}}/{name}_*.nii.gz" for name in ("Flair", "T1", "T1c", "T2")},
-        "{case}/OTMultiClass.nii.gz",
-        {"": ["brats2015"]},
-        r"(.+_pat\d+)_\d+$",
-    ),
-}
-"""Name -> data sets that are known by their files; they may lie one folder deeper (HGG, LGG)."""
 
 LOOKED_FOR: Final = (
     "dataset.json with imagesTr (nnU-Net, Medical Segmentation Decathlon)",
@@ -153,21 +97,6 @@ def scheme_of(references: Iterable[Path]) -> LabelScheme:
     return LabelScheme(values={value: f"value_{value}" for value in values or [1]})
 
 
-def find_values(references: Iterable[Path]) -> list[int]:
-    """Find the values but 0 in label maps, ascending; those that cannot be read are logged."""
-    with ThreadPoolExecutor(LABEL_MAPS_AT_ONCE) as pool:
-        found = pool.map(_values_of, references)
-        return sorted({value for values in found for value in values} - {0})
-
-
-def _values_of(path: Path) -> list[int]:
-    try:
-        return [*count_values(read_label_map(path).array_CIJK[0])]
-    except MedSegError as error:
-        log.warning("passed over while looking for values: %s", error)
-        return []
-
-
 def _parsed(folder: Path, content: Content) -> DataConfig:
     """Fill in what is the same for all layouts, and check the whole."""
     cases = match_pattern(folder, next(iter(content["images"].values())))
@@ -179,52 +108,6 @@ def _parsed(folder: Path, content: Content) -> DataConfig:
         content.setdefault("split", {"source": SPLITS})
     content.setdefault("split", {"num_folds": max(2, min(5, len(cases)))})
     return parse_section(DataConfig, {"folder": folder, **content}, source=f"'{folder}'")
-
-
-def _by_files(folder: Path) -> Content | None:
-    """Look for the layouts of the table, in the folder and one deeper."""
-    for deeper, layout in product(("", "*/"), LAYOUTS.values()):
-        found = {
-            channel: match_pattern(folder, deeper + pattern)
-            for channel, pattern in layout.images.items()
-        }
-        images = {channel: deeper + layout.images[channel] for channel, at in found.items() if at}
-        references = match_pattern(folder, deeper + layout.reference)
-        if not images or not (references or len(images) > 1):
-            continue
-        names = sorted(set().union(*found.values()))
-        start = next(start for start in layout.schemes if names[0].startswith(start))
-        content: Content = {"images": images}
-        content["labels"] = _scheme_among(layout.schemes[start], references.values())
-        if references:
-            content["reference"] = deeper + layout.reference
-        if layout.patient and all(re.search(layout.patient, name) for name in names):
-            content["patient"] = layout.patient
-        return content
-    return None
-
-
-def _scheme_among(schemes: Sequence[str], references: Iterable[Path]) -> str:
-    """Choose the first scheme that knows all values, the last where none does; tell of a doubt."""
-    if len(schemes) == 1:
-        return schemes[0]
-    values = {*find_values(references)}
-    fitting = [name for name in schemes if values <= {*DATASETS[name].values}] or [schemes[-1]]
-    first, *others = fitting
-    if differing := [other for other in others if not _mean_the_same(values, first, other)]:
-        log.warning(
-            "values %s are taken for those of %s, and could be those of %s, where they mean "
-            "something else: if they are, set data.labels",
-            sorted(values), first, ", ".join(differing),
-        )  # fmt: skip
-    return first
-
-
-def _mean_the_same(values: set[int], scheme: str, other: str) -> bool:
-    """Tell whether values are in the same regions, of those that both schemes have."""
-    own, others = DATASETS[scheme].regions, DATASETS[other].regions
-    shared = own.keys() & others.keys()
-    return all(values & {*own[region]} == values & {*others[region]} for region in shared)
 
 
 def _by_dataset_json(folder: Path) -> Content | None:
@@ -306,7 +189,7 @@ def _of_table(table: Path) -> Content:
 
 RECOGNISERS: Final[Sequence[Callable[[Path], Content | None]]] = (
     _by_dataset_json,
-    _by_files,
+    by_files,
     by_bids,
     by_names,
 )

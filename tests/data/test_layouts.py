@@ -9,7 +9,8 @@ import pytest
 
 from medseg3d.config.data import DataConfig
 from medseg3d.data.cases import find_cases
-from medseg3d.data.layouts import LAYOUTS, detect_layout, find_data_set, find_values
+from medseg3d.data.challenges import LAYOUTS, find_values
+from medseg3d.data.layouts import detect_layout, find_data_set
 from medseg3d.datasets import DATASETS
 from medseg3d.errors import ConfigError, FormatError
 from medseg3d.io.files import write_volume
@@ -167,6 +168,25 @@ class TestBrats:
         told = f"could be those of {other}, where they mean something else"
         assert (told in caplog.text) == bool(other)
         assert bool(caplog.records) == bool(other)
+
+    @pytest.mark.parametrize(
+        ("cases", "told"),
+        [(("p1", "p2"), False), (("BraTS20_1", "BraTS2021_2"), True), (("BraTS20_1", "p2"), True)],
+    )
+    def test_other_cases_with_such_files_keep_their_values(
+        self,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        cases: tuple[str, ...],
+        told: bool,
+    ):
+        for case in cases:
+            touch(tmp_path, *(f"{case}/{case}_{c}.nii.gz" for c in ("t1", "t2")))
+            write_label_map(tmp_path / f"{case}/{case}_seg.nii.gz", 1, 2)
+        data = detect_layout(tmp_path)
+        assert [*data.images] == ["t1", "t2"]
+        assert data.labels.values == {1: "value_1", 2: "value_2"}
+        assert ("not all cases are called alike" in caplog.text) == told
 
     def test_until_2021_cases_may_lie_one_folder_deeper_and_visits_are_counted(
         self, tmp_path: Path
