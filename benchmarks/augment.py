@@ -72,7 +72,9 @@ def build_case() -> StoredCase:
     away = [(np.arange(n, dtype=np.float32) - n / 2) ** 2 for n in shape]
     distance = np.sqrt(away[0][:, None, None] + away[1][:, None] + away[2])
     channels_IJK = sum((distance < radius).astype(np.uint8) for radius in (50, 35, 20))
-    return StoredCase("case", image_CIJK, channels_IJK, (1.0, 1.0, 1.0), {})
+    return StoredCase.of_arrays(
+        "case", image_CIJK, channels_IJK=channels_IJK, spacing_mm=(1.0, 1.0, 1.0)
+    )
 
 
 def by_medseg3d(case: StoredCase, config: AugmentConfig) -> Callable[[], Tensor]:
@@ -125,9 +127,11 @@ def by_nnunet(case: StoredCase) -> Callable[[], Tensor]:
     np.random.seed(0)  # noqa: NPY002, their source of numbers
     torch.manual_seed(0)
 
+    image_CIJK, channels_IJK = case.image_CIJK, case.channels_IJK
+
     def act() -> Tensor:
-        image = torch.from_numpy(crop_and_pad_nd(case.image_CIJK, box, 0))
-        labels = crop_and_pad_nd(case.channels_IJK[None], box, -1, cast_cropped_to=np.int16)
+        image = torch.from_numpy(crop_and_pad_nd(image_CIJK, box, 0))
+        labels = crop_and_pad_nd(channels_IJK[None], box, -1, cast_cropped_to=np.int16)
         changed = change(image=image, segmentation=torch.from_numpy(labels))
         batch, target = torch.empty((1, 4, *SIZE)), torch.empty((1, 1, *SIZE), dtype=torch.int16)
         batch[0], target[0] = changed["image"], changed["segmentation"]

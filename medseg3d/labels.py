@@ -5,6 +5,7 @@ that may overlap, that people look at and score. A network has one output channe
 background's first.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Final
@@ -25,6 +26,13 @@ PALETTE: Final = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#0072b
 
 IGNORED: Final = 255
 """What a map of output channels holds where the reference is not annotated; no channel's index."""
+
+SIDES: Final = (
+    ({"left", "right", "lh", "rh", "l", "r"}, "left from right"),
+    ({"anterior", "posterior", "ventral", "dorsal"}, "front from back"),
+    ({"superior", "inferior", "upper", "lower", "cranial", "caudal"}, "top from bottom"),
+)
+"""For each world axis, words in labels' names that tell its ends apart."""
 
 Value = Annotated[int, Field(ge=1, le=65535)]
 
@@ -94,6 +102,12 @@ class LabelScheme(BaseModel):
     def names(self) -> list[str]:
         """Name of every region and every value, regions first."""
         return [*dict.fromkeys([*self.regions, *self.values.values()])]
+
+    @property
+    def sides(self) -> dict[int, str]:
+        """World axes whose ends names tell apart, with what they tell: a flip makes them wrong."""
+        words = {word for name in self.names for word in re.split(r"[^a-z]+", name.lower())}
+        return {axis: what for axis, (ends, what) in enumerate(SIDES) if ends & words}
 
     @property
     def channel_values(self) -> tuple[int, ...]:

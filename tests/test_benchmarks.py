@@ -45,6 +45,13 @@ def test_inference_is_timed_and_the_answers_agree() -> None:
 
 
 @pytest.mark.slow
+def test_patches_of_the_store_are_timed_and_all_ways_agree(tmp_path: Path) -> None:
+    ways = run("store.py", "small", str(tmp_path))["small"]["ways"]
+    assert ways.keys() >= {"medseg3d", "one array"}
+    assert all(way["disk_mib"] > 0 for way in ways.values())
+
+
+@pytest.mark.slow
 def test_memory_is_measured_and_the_labels_are_right() -> None:
     found = run("memory.py", "small")
     assert len(found["medseg3d"]) == 4

@@ -136,6 +136,18 @@ def test_viewers_show_the_colour_that_is_set_or_customary_or_the_palettes():
     assert scheme.region_color("liver") != TERMS["liver"].color
 
 
+@pytest.mark.parametrize(
+    ("names", "sides"),
+    [
+        ({1: "Left_Kidney", 2: "kidney-R"}, {0: "left from right"}),
+        ({1: "posterior", 2: "leftover"}, {1: "front from back"}),
+        ({1: "liver"}, {}),
+    ],
+)
+def test_what_a_flip_would_make_wrong_is_told_by_names(names, sides):
+    assert LabelScheme(values=names).sides == sides
+
+
 def test_channels_count_from_background_in_ascending_order():
     label_map = block(0, 1, 2, 4, 4, dtype="u1")
     channels = values_to_channels(label_map, BRATS)

@@ -95,7 +95,10 @@ def _check_case(case: Case, labels: LabelScheme, config: PreprocessConfig) -> Ch
         checked,
         grid=grids[0],
         voxels=voxels,
-        faults=(*checked.faults, *_grid_faults(grids, [next(iter(case.images)), "reference"])),
+        faults=(
+            *checked.faults,
+            *_grid_faults(grids, [next(iter(checked.seen), "reference"), "reference"]),
+        ),
         warnings=empty,
         seen=checked.seen | {"reference": _look(reference.array_CIJK[0])},
     )

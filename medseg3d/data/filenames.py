@@ -27,7 +27,7 @@ REFERENCE_WORDS: Final = (
 LAST_WORD: Final = re.compile(r"(?P<case>.*?)(?P<rest>(?:^|[_-])(?P<word>[^_-]+))$")
 """The last part of a name, as `seg` in `p1_seg`."""
 
-BIDS_REFERENCE: Final = re.compile(r"_(dseg|label-[^_]+_mask)$")
+BIDS_REFERENCE: Final = re.compile(r"_dseg$|_label-[^_]+(_[^_]+)*_mask$")
 BIDS_CASE: Final = re.compile(r"(sub-[^_]+(?:_ses-[^_]+)?)(_.+)")
 
 
@@ -39,7 +39,8 @@ def says_reference(name: str) -> bool:
 
 def by_bids(folder: Path) -> Content | None:
     """Take channels from `sub-*/[ses-*/]anat`, references from the derivative with most of them."""
-    own = _bids_patterns(folder.glob("sub-*/**/anat/*"), folder)
+    found = _bids_patterns(folder.glob("sub-*/**/anat/*"), folder)
+    own = Counter({p: n for p, n in found.items() if not _is_bids_reference(p)})
     if not own:
         return None
     if len({pattern.count("/") for pattern in own}) > 1:
@@ -50,8 +51,8 @@ def by_bids(folder: Path) -> Content | None:
         "images": {_bids_channel(pattern): pattern for pattern in images},
         "patient": r"(sub-[^_]+)",
     }
-    derived = _bids_patterns(folder.glob("derivatives/**/sub-*/**/*"), folder)
-    labels = [p for p, _ in derived.most_common() if BIDS_REFERENCE.search(volume_stem(Path(p)))]
+    derived = _bids_patterns(folder.glob("derivatives/**/sub-*/**/*"), folder) + found
+    labels = [p for p, _ in derived.most_common() if _is_bids_reference(p)]
     return content | _first_reference(folder, labels)
 
 
@@ -72,6 +73,10 @@ def _bids_patterns(paths: Iterable[Path], folder: Path) -> Counter[str]:
     return patterns
 
 
+def _is_bids_reference(pattern: str) -> bool:
+    return BIDS_REFERENCE.search(volume_stem(Path(pattern))) is not None
+
+
 def _bids_channel(pattern: str) -> str:
     return volume_stem(Path(pattern)).removeprefix("{case}_")
 
@@ -81,19 +86,26 @@ def by_names(folder: Path) -> Content | None:
     inner = {path.name.lower(): path.name for path in folder.iterdir() if path.is_dir()}
     images = next((inner[n.lower()] for n in IMAGE_FOLDERS if n.lower() in inner), None)
     labels = next((inner[n.lower()] for n in REFERENCE_FOLDERS if n.lower() in inner), None)
-    if images:
-        return _side_by_side(folder, f"{images}/", f"{labels}/" if labels else None)
+    if images or labels:
+        place = f"{images}/" if images else ""
+        return _side_by_side(folder, place, f"{labels}/" if labels else None)
     return _by_case(folder) or _side_by_side(folder, "", "")
 
 
 def _by_case(folder: Path) -> Content | None:
     """Take files of the same names in folders of their own; a name may hold the folder's."""
     files = _volumes(folder.glob("*/*"))
-    patterns = Counter("{case}/" + path.name.replace(path.parent.name, "{case}") for path in files)
+    patterns = Counter(f"{{case}}/{_named_apart(path)}" for path in files)
     common = _frequent(folder, patterns, among=len({path.parent for path in files}))
     references = [p for p in common if says_reference(volume_stem(Path(p)))]
     images = {_channel_of(p): p for p in common if p not in references}
     return {"images": images} | _first_reference(folder, references) if images else None
+
+
+def _named_apart(path: Path) -> str:
+    """Put `{case}` for the folder's name where it is a word of the file's: `1_t1`, not `t1`."""
+    word = rf"(?<![^_.-]){re.escape(path.parent.name)}(?![^_.-])"
+    return re.sub(word, "{case}", path.name)
 
 
 def _side_by_side(folder: Path, images: str, references: str | None) -> Content | None:

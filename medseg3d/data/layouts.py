@@ -5,12 +5,8 @@ A layout becomes a `DataConfig`, that is patterns and labels; no code is left th
 
 import json
 import logging
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,71 +14,19 @@ from medseg3d.config.data import DataConfig
 from medseg3d.config.load import load_config, override_section, parse_section
 from medseg3d.config.preprocess import PreprocessConfig
 from medseg3d.config.section import Section
-from medseg3d.data.cases import read_cases
+from medseg3d.data.cases import doubled_names, read_cases
+from medseg3d.data.challenges import LAYOUTS, by_files, find_values
 from medseg3d.data.filenames import Content, by_bids, by_names
 from medseg3d.data.patterns import contents_of, match_pattern
-from medseg3d.datasets import DATASETS
-from medseg3d.errors import ConfigError, FormatError, MedSegError
-from medseg3d.io.files import read_label_map
-from medseg3d.labels import LabelScheme, count_values
+from medseg3d.errors import ConfigError, FormatError
+from medseg3d.labels import LabelScheme
 
 log = logging.getLogger(__name__)
 
 
-LABEL_MAPS_AT_ONCE: Final = 4
-"""Label maps in memory at the same time, while values are looked for."""
-
 SPLITS: Final = "splits_final.json"
 """nnU-Net's file of folds."""
 
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """A public data set's way to call its files."""
-
-    images: Mapping[str, str]
-    """Channel -> pattern; a data set may have some of them."""
-    reference: str
-    schemes: Mapping[str, Sequence[str]]
-    """How case names begin -> schemes of `DATASETS`; the first that knows all values is taken."""
-    patient: str | None = None
-    """Regular expression whose group is the patient."""
-
-
-LAYOUTS: Final[Mapping[str, Layout]] = {
-    "BraTS since 2023": Layout(
-        {name: f"{{case}}/{{case}}-{name}.nii.gz" for name in ("t1n", "t1c", "t2w", "t2f")},
-        "{case}/{case}-seg.nii.gz",
-        {
-            "BraTS-GLI": ["brats2023-gli", "brats2024-gli"],
-            "BraTS-SSA": ["brats2023-ssa"],
-            "BraTS-MEN": ["brats2023-men"],
-            "BraTS-MET": ["brats2023-met", "brats2025-met"],
-            "BraTS-PED": ["brats2023-ped", "brats2024-ped"],
-            "": ["brats2023", "brats2024-gli"],
-        },
-        r"(.+)-\d{3}$",
-    ),
-    "BraTS 2024 and 2025, radiotherapy": Layout(
-        {"t1c": "{case}/{case}_t1c.nii.gz"},
-        "{case}/{case}_gtv.nii.gz",
-        {"": ["brats2024-men-rt"]},
-        r"(.+)-\d$",
-    ),
-    "BraTS 2017 to 2021": Layout(
-        {name: f"{{case}}/{{case}}_{name}.nii.gz" for name in ("flair", "t1", "t1ce", "t2")},
-        "{case}/{case}_seg.nii.gz",
-        {"BraTS2021": ["brats2021"], "BraTS20": ["brats2020"], "": ["brats2019"]},
-        r"([Bb]ra[Tt][Ss]1[789]_.+)_\d+$",
-    ),
-    "BRATS 2015, as with DeepMedic": Layout(
-        {name.lower(): f"{{case}}/{name}_*.nii.gz" for name in ("Flair", "T1", "T1c", "T2")},
-        "{case}/OTMultiClass.nii.gz",
-        {"": ["brats2015"]},
-        r"(.+_pat\d+)_\d+$",
-    ),
-}
-"""Name -> data sets that are known by their files; they may lie one folder deeper (HGG, LGG)."""
 
 LOOKED_FOR: Final = (
     "dataset.json with imagesTr (nnU-Net, Medical Segmentation Decathlon)",
@@ -153,21 +97,6 @@ def scheme_of(references: Iterable[Path]) -> LabelScheme:
     return LabelScheme(values={value: f"value_{value}" for value in values or [1]})
 
 
-def find_values(references: Iterable[Path]) -> list[int]:
-    """Find the values but 0 in label maps, ascending; those that cannot be read are logged."""
-    with ThreadPoolExecutor(LABEL_MAPS_AT_ONCE) as pool:
-        found = pool.map(_values_of, references)
-        return sorted({value for values in found for value in values} - {0})
-
-
-def _values_of(path: Path) -> list[int]:
-    try:
-        return [*count_values(read_label_map(path).array_CIJK[0])]
-    except MedSegError as error:
-        log.warning("passed over while looking for values: %s", error)
-        return []
-
-
 def _parsed(folder: Path, content: Content) -> DataConfig:
     """Fill in what is the same for all layouts, and check the whole."""
     cases = match_pattern(folder, next(iter(content["images"].values())))
@@ -181,37 +110,6 @@ def _parsed(folder: Path, content: Content) -> DataConfig:
     return parse_section(DataConfig, {"folder": folder, **content}, source=f"'{folder}'")
 
 
-def _by_files(folder: Path) -> Content | None:
-    """Look for the layouts of the table, in the folder and one deeper."""
-    for deeper, layout in product(("", "*/"), LAYOUTS.values()):
-        found = {
-            channel: match_pattern(folder, deeper + pattern)
-            for channel, pattern in layout.images.items()
-        }
-        images = {channel: deeper + layout.images[channel] for channel, at in found.items() if at}
-        references = match_pattern(folder, deeper + layout.reference)
-        if not images or not (references or len(images) > 1):
-            continue
-        names = sorted(set().union(*found.values()))
-        start = next(start for start in layout.schemes if names[0].startswith(start))
-        content: Content = {"images": images}
-        content["labels"] = _scheme_among(layout.schemes[start], references.values())
-        if references:
-            content["reference"] = deeper + layout.reference
-        if layout.patient and all(re.search(layout.patient, name) for name in names):
-            content["patient"] = layout.patient
-        return content
-    return None
-
-
-def _scheme_among(schemes: Sequence[str], references: Iterable[Path]) -> str:
-    """Choose the first scheme that knows all values; the last where none does."""
-    if len(schemes) == 1:
-        return schemes[0]
-    values = {*find_values(references)}
-    return next((name for name in schemes if values <= {*DATASETS[name].values}), schemes[-1])
-
-
 def _by_dataset_json(folder: Path) -> Content | None:
     """Take channels and labels from the file of nnU-Net and of the Medical Decathlon."""
     path = folder / "dataset.json"
@@ -220,7 +118,7 @@ def _by_dataset_json(folder: Path) -> Content | None:
     try:
         told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         channels: dict[str, str] = told.get("channel_names") or told["modality"]
-        ordered = [str(channels[number]) for number in sorted(channels, key=int)]
+        ordered = {int(number): str(channels[number]) for number in sorted(channels, key=int)}
         labels = _labels_in(told["labels"])
         ending = str(told.get("file_ending", ".nii.gz"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -229,17 +127,15 @@ def _by_dataset_json(folder: Path) -> Content | None:
             f'{{name: value}} or {{"value": name}}: {error!r}. Mend it, or write data.images, '
             "data.reference and data.labels yourself."
         ) from error
-    names = [
-        f"{name}_{number}" if ordered.count(name) > 1 else name
-        for number, name in enumerate(ordered)
-    ]
+    doubled = doubled_names([*ordered.values()])
+    names = {n: f"{name}_{n}" if name in doubled else name for n, name in ordered.items()}
     apart = bool(match_pattern(folder, f"imagesTr/{{case}}_0000{ending}"))
     content: Content = {
         "images": {
             name: f"imagesTr/{{case}}_{number:04d}{ending}"
             if apart
             else f"imagesTr/{{case}}{ending}"
-            for number, name in enumerate(names)
+            for number, name in names.items()
         },
         "labels": labels,
     }
@@ -281,17 +177,19 @@ def _of_table(table: Path) -> Content:
     if others := [column for column in columns if column not in channels]:
         log.warning("'%s': columns %s name no files", table, ", ".join(others))
     alone = len(channels) == 1
-    return {
+    references = [case.reference for case in cases if case.reference]
+    content: Content = {"reference": "{case}_seg.nii.gz"} if references else {}
+    return content | {
         "table": table.name,
         "images": {c: "{case}.nii.gz" if alone else f"{{case}}_{c}.nii.gz" for c in channels},
-        "labels": scheme_of(case.reference for case in cases if case.reference),
+        "labels": scheme_of(references),
         "split": {"num_folds": max(2, min(5, len({case.patient for case in cases})))},
     }
 
 
 RECOGNISERS: Final[Sequence[Callable[[Path], Content | None]]] = (
     _by_dataset_json,
-    _by_files,
+    by_files,
     by_bids,
     by_names,
 )

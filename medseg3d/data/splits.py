@@ -76,7 +76,8 @@ def write_splits(path: Path, folds: Sequence[Split]) -> None:
 
 
 def _shuffled(cases: Sequence[Case], split: SplitConfig) -> Iterator[Sides]:
-    patients = [*dict.fromkeys(case.patient for case in cases)]
+    named = sorted((case.id, case.patient) for case in cases)  # tables have rows in any order
+    patients = [*dict.fromkeys(patient for _, patient in named)]
     if len(patients) < split.num_folds:
         who = "cases" if len(patients) == len(cases) else f"patients of {len(cases)} cases"
         raise ConfigError(

@@ -5,17 +5,20 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, overload
+from typing import Final, TypeAlias, overload
 
 import numpy as np
-from jaxtyping import Float32, Int16
+from jaxtyping import Float32, Int16, UInt8
 from scipy.ndimage import find_objects
 
-from medseg3d.arrays import ArrayCIJK, LabelMapIJK, MaskIJK, TripleFloat, TripleInt
+from medseg3d.arrays import ArrayCIJK, MaskIJK, TripleFloat, TripleInt
 from medseg3d.data.blocks import Blocks, write_blocks
 from medseg3d.errors import ConfigError
 from medseg3d.io.atomic import fill_folder, open_atomically, write_atomically
-from medseg3d.labels import LabelScheme
+from medseg3d.labels import IGNORED, LabelScheme
+
+ChannelsIJK: TypeAlias = UInt8[np.ndarray, "I J K"]
+"""Index of each voxel's output channel, or `IGNORED`."""
 
 MAX_PLACES: Final = 10_000
 """Voxels remembered per label and case: enough to draw from, small enough to keep in memory."""
@@ -28,7 +31,7 @@ class Patch:
     """A crop of an image with the output channel of each voxel."""
 
     image_CIJK: Float32[np.ndarray, "C I J K"]
-    channels_IJK: LabelMapIJK
+    channels_IJK: ChannelsIJK
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +51,7 @@ class StoredCase:
         case: str,
         image_CIJK: Float32[np.ndarray, "C I J K"],
         *,
-        channels_IJK: LabelMapIJK,
+        channels_IJK: ChannelsIJK,
         spacing_mm: TripleFloat,
     ) -> "StoredCase":
         """Make a case of arrays in memory, as a store would give it."""
@@ -66,12 +69,17 @@ class StoredCase:
         return self.image.shape_IJK
 
     @property
+    def num_channels(self) -> int:
+        """Number of the image's channels."""
+        return self.image.parts.shape[3]
+
+    @property
     def image_CIJK(self) -> Float32[np.ndarray, "C I J K"]:
         """The whole image, copied."""
         return self.image.read((0, 0, 0), self.shape_IJK)
 
     @property
-    def channels_IJK(self) -> LabelMapIJK:
+    def channels_IJK(self) -> ChannelsIJK:
         """The output channel of every voxel, copied."""
         return self.channels.read((0, 0, 0), self.shape_IJK)[0]
 
@@ -103,7 +111,7 @@ class Store:
         key: str,
         *,
         image_CIJK: Float32[np.ndarray, "C I J K"],
-        channels_IJK: LabelMapIJK,
+        channels_IJK: ChannelsIJK,
         spacing_mm: TripleFloat,
     ) -> None:
         """Write a case, unless another process was quicker.
@@ -217,17 +225,16 @@ def require_labels(cases: Sequence[StoredCase], labels: LabelScheme) -> None:
             log.warning("no training case has a voxel of '%s' (value %d)", name, value)
 
 
-def find_places(channels_IJK: LabelMapIJK) -> dict[int, Int16[np.ndarray, "P 3"]]:
+def find_places(channels_IJK: ChannelsIJK) -> dict[int, Int16[np.ndarray, "P 3"]]:
     """Find voxels of each output channel, evenly drawn where there are more than `MAX_PLACES`.
 
-    Background has none, nor have voxels that training ignores: the largest value of the dtype.
+    Background has none, nor have voxels that training ignores.
     """
-    ignored = np.iinfo(channels_IJK.dtype).max
     boxes = enumerate(find_objects(channels_IJK), start=1)  # of each label its box, or None
     return {
         channel: _draw_places(channels_IJK[box] == channel, [axis.start for axis in box])
         for channel, box in boxes
-        if box and channel != ignored
+        if box and channel != IGNORED
     }
 
 

@@ -1,6 +1,5 @@
 """What a network is to see and say: axes, spacing, grey values, mirror images, outputs."""
 
-import re
 from dataclasses import dataclass
 from math import ceil, log10
 from typing import Any, Final, Literal, TypeAlias
@@ -19,13 +18,6 @@ Choices: TypeAlias = dict[str, tuple[Any, str]]
 
 ANISOTROPIC: Final = 3.0
 """Times the others from which an axis is coarse, and its number of voxels small."""
-
-SIDES: Final = (
-    ({"left", "right", "lh", "rh", "l", "r"}, "left from right"),
-    ({"anterior", "posterior", "ventral", "dorsal"}, "front from back"),
-    ({"superior", "inferior", "upper", "lower", "cranial", "caudal"}, "top from bottom"),
-)
-"""For each world axis, words in labels' names that tell its ends apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +143,7 @@ def choose_outputs(labels: LabelScheme) -> Choices:
 
 def choose_mirrors(labels: LabelScheme, frame: Frame) -> Choices:
     """Choose the axes to mirror along: those whose ends no label's name tells apart."""
-    words = {word for name in labels.names for word in re.split(r"[^a-z]+", name.lower())}
-    told = {axis: what for axis, (sides, what) in enumerate(SIDES) if sides & words}
+    told = labels.sides
     seen = frame.axes[: frame.spatial_dims]
     mirrored = tuple(place for place, axis in enumerate(seen) if axis not in told)
     why = " and ".join(what for axis, what in told.items() if axis in seen)

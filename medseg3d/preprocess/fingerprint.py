@@ -193,11 +193,12 @@ def _measure_case(case: Case, data: DataConfig, rng: np.random.Generator) -> _Me
     reference = read_label_map(case.reference or "", data.labels)
     require_one_grid([image.grid, reference.grid], ["image", "reference"])
     label_map = reference.array_CIJK[0]
-    labelled = label_map > 0
+    labelled = (label_map > 0) & (label_map != (data.labels.ignore or 0))
     regions = dict(region_masks(label_map, data.labels))
     axes = plan_axes(image.affine, "RAS")
     turned = axes.apply_grid(image.grid)
     filled = [channel[channel != 0] for channel in image.array_CIJK]
+    there = [name in case.images for name in data.images]  # else zeros stand for it
     box = axes.apply_grid(nonzero_box(image.array_CIJK).crop_grid(image.grid))
     return _Measured(
         Extent(
@@ -208,7 +209,10 @@ def _measure_case(case: Case, data: DataConfig, rng: np.random.Generator) -> _Me
             orientation=image.orientation,
             zeros=float(1 - np.any(image.array_CIJK, axis=0).mean()),
         ),
-        foreground=[_draw(rng, channel[labelled]) for channel in image.array_CIJK],
+        foreground=[
+            _draw(rng, channel[labelled & own])
+            for channel, own in zip(image.array_CIJK, there, strict=True)
+        ],
         filled=[_draw(rng, values) for values in filled],
         lowest=[float(values.min()) if values.size else np.inf for values in filled],
         volumes_mm3={

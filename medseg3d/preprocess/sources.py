@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +20,9 @@ PREPROCESSING: Final = 3
 
 KEY_DIGITS: Final = 16
 """Hexadecimal digits of a key: enough that no two of a billion cases share one by chance."""
+
+NAMED: Final = re.compile(rb"^(?:data ?file|ElementDataFile)\s*[:=]\s*(.*\S)", re.I | re.M)
+"""The line of a header that names the file with its voxels."""
 
 DIGESTS: Final = "digests.json"
 """File of a store that spares reading files again: path -> size, time, digest."""
@@ -50,8 +55,14 @@ def _parts(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.is_file())
     if path.suffix.lower() in (".mhd", ".nhdr"):
-        return [path, *sorted(file for file in path.parent.glob(f"{path.stem}.*") if file != path)]
+        return [path, *_voxels_beside(path)]
     return [path]
+
+
+def _voxels_beside(header: Path) -> list[Path]:
+    """Find the file that a header of NRRD or MetaImage names; it may be called anything."""
+    named = NAMED.findall(header.read_bytes())
+    return [file for name in named if (file := header.parent / os.fsdecode(name)).is_file()]
 
 
 def _find_digests(files: Iterable[Path], store: Store) -> dict[Path, str]:

@@ -1,5 +1,6 @@
 """The cases of a run: found, split, and preprocessed."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,8 @@ from medseg3d.data.store import Store, StoredCases, read_keys, require_labels, w
 from medseg3d.errors import ConfigError
 from medseg3d.preprocess.dataset import changed_cases, preprocess_cases
 from medseg3d.train.folder import CHECKPOINT
+
+log = logging.getLogger(__name__)
 
 STORED: Final = "stored.json"
 """File of a run that says which of a store's cases are its own: case -> key."""
@@ -56,12 +59,25 @@ def prepare_cases(config: RunConfig, folder: Path, report: Progress) -> Split:
     )
     write_keys(folder / STORED, stored.keys)
     require_labels(stored.choose([case.id for case in split.training]), config.data.labels)
+    _tell_of_flips(config)
     return split
 
 
 def stored_cases(config: RunConfig, folder: Path) -> StoredCases:
     """Give the preprocessed cases of a run that `prepare_cases` was called for."""
     return StoredCases(_open_store(config, folder), read_keys(folder / STORED))
+
+
+def _tell_of_flips(config: RunConfig) -> None:
+    """Warn where training flips what labels' names tell apart: the flipped ones are wrong."""
+    for place, letter in enumerate(config.preprocess.orientation or ""):
+        axis = next(n for n, ends in enumerate(("LR", "PA", "IS")) if letter in ends)
+        what = config.data.labels.sides.get(axis)
+        if what and "ijk"[place] in config.flipped:
+            log.warning(
+                "labels tell %s, and train.augment.mirror_axes holds %d, which flips them: what is "
+                "learnt will mix them up unless that is meant", what, place,
+            )  # fmt: skip
 
 
 def _open_store(config: RunConfig, folder: Path) -> Store:

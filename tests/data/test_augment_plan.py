@@ -133,6 +133,38 @@ def test_factors_are_as_often_below_1_as_above():
     assert 1.48 < max(drawn) <= 1.5
 
 
+@pytest.mark.parametrize(
+    ("kind", "knob", "least", "most"),
+    [
+        ("noise", "noise_deviation", 0, 0.1),
+        ("blur", "blur_sigma", 0.5, 1),
+        ("brightness", "brightness", 0.6, 1.8),
+        ("contrast", "contrast", 0.6, 1.8),
+        ("low_resolution", "low_resolution", 0.4, 0.9),
+        ("gamma", "gamma", 0.6, 1.8),
+        ("inverted_gamma", "gamma", 0.6, 1.8),
+    ],
+)
+def test_amounts_fill_the_range_and_channels_have_their_own(
+    kind: str, knob: str, least: float, most: float
+):
+    span = most if kind == "noise" else (least, most)
+    plans = [draw(only(**{f"{kind}_probability": 1, knob: span}), seed) for seed in range(300)]
+    amounts = [amount for plan in plans for c in plan.changes for amount in c.amounts]
+    edge = 0.05 * (most - least)
+    assert least <= min(amounts) < least + edge
+    assert most - edge < max(amounts) <= most
+    once = [{c.amounts for c in plan.changes} for plan in plans if len(plan.changes) == 4]
+    assert {len(drawn) for drawn in once} == {1 if kind == "noise" else 4}
+
+
+def test_along_the_thick_axis_no_resolution_is_lost():
+    knobs = {"low_resolution_probability": 1, "low_resolution_channel_share": 1}
+    thick = draw(only(**knobs, thick_axis=1), 0).changes[0].amounts
+    assert thick[1] == 1 > thick[0] == thick[2]
+    assert draw(only(**knobs), 0, (8, 8, 1)).changes[0].amounts[2] == 1
+
+
 def test_warps_happen_as_often_as_configured():
     config = only(rotation_probability=0.2, scale_probability=0.2, mirror_axes=(1,))
     plans = [draw(config, seed) for seed in range(1500)]

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 def build_case(
     image_CIJK: np.ndarray, channels_IJK: np.ndarray, spacing_mm: tuple[float, float, float]
 ) -> StoredCase:
-    return StoredCase("p1", image_CIJK, channels_IJK, spacing_mm, {})
+    return StoredCase.of_arrays("p1", image_CIJK, channels_IJK=channels_IJK, spacing_mm=spacing_mm)
 
 
 def draw_case(shape: tuple[int, int, int], spacing_mm: tuple = (1.0, 1.0, 1.0)) -> StoredCase:
@@ -213,7 +213,7 @@ def test_a_patch_that_stays_is_read_alone():
 
 def test_outside_of_the_case_its_outermost_voxels_are_repeated():
     case = build_case(
-        np.full((1, 6, 7, 5), 3.5, np.float32), np.full((6, 7, 5), 2, np.uint16), (1.0, 1.0, 1.0)
+        np.full((1, 6, 7, 5), 3.5, np.float32), np.full((6, 7, 5), 2, np.uint8), (1.0, 1.0, 1.0)
     )
     config = only(rotation_probability=1, scale_probability=1, scale=(0.3, 0.3))
     sample = read_sample(

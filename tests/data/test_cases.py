@@ -247,6 +247,15 @@ class TestPatients:
         cases = [Case("a1", {"t1": tmp_path / "x"}, None, "a"), Case("b", {"t1": tmp_path / "y"})]
         write_cases(tmp_path / "c.csv", cases)
         assert read_cases(tmp_path / "c.csv") == cases
+        data = DataConfig(
+            folder=tmp_path,
+            images={"t1": "{case}"},
+            labels=ONE,
+            table=Path("c.csv"),
+            patient="(.)$",
+        )
+        cases = find_cases(data)
+        assert [case.patient for case in cases] == ["a", "b"]
 
 
 def test_training_takes_a_table_in_place_of_patterns(tmp_path: Path):

@@ -9,7 +9,8 @@ import pytest
 
 from medseg3d.config.data import DataConfig
 from medseg3d.data.cases import find_cases
-from medseg3d.data.layouts import LAYOUTS, detect_layout, find_data_set, find_values
+from medseg3d.data.challenges import LAYOUTS, find_values
+from medseg3d.data.layouts import detect_layout, find_data_set
 from medseg3d.datasets import DATASETS
 from medseg3d.errors import ConfigError, FormatError
 from medseg3d.io.files import write_volume
@@ -59,6 +60,14 @@ class TestDatasetJson:
         assert data.labels.regions == {"WT": (1, 2, 3), "TC": (2, 3), "ET": (3,)}
         assert data.labels.values == {1: "value_1", 2: "value_2", 3: "ET"}
         assert data.labels.ignore == 4
+
+    def test_numbers_of_channels_are_those_of_their_files(self, tmp_path: Path):
+        touch(tmp_path, "imagesTr/a_0000.nii.gz", "imagesTr/a_0002.nii.gz")
+        data = self.nnunet(tmp_path, channel_names={"2": "T2", "0": "T1"})
+        assert data.images == {
+            "T1": "imagesTr/{case}_0000.nii.gz",
+            "T2": "imagesTr/{case}_0002.nii.gz",
+        }
 
     def test_channels_of_one_name_are_numbered(self, tmp_path: Path):
         touch(tmp_path, "imagesTr/p_0000.nii.gz")
@@ -140,6 +149,45 @@ class TestBrats:
         assert [*data.images] == ["t1c", "t2f"]
         assert {*patients(data).values()} == {f"BraTS-{challenge}-00005"}
 
+    @pytest.mark.parametrize(
+        ("challenge", "values", "other"),
+        [("PED", (1, 2, 3), "brats2024-ped"), ("GLI", (1, 2, 3), ""), ("PED", (2, 4), "")],
+    )
+    def test_values_that_mean_different_things_in_two_seasons_are_told(
+        self,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        challenge: str,
+        values: tuple[int, ...],
+        other: str,
+    ):
+        case = f"BraTS-{challenge}-00005-000"
+        touch(tmp_path, *(f"{case}/{case}-{c}.nii.gz" for c in ("t1c", "t2f")))
+        write_label_map(tmp_path / f"{case}/{case}-seg.nii.gz", *values)
+        detect_layout(tmp_path)
+        told = f"could be those of {other}, where they mean something else"
+        assert (told in caplog.text) == bool(other)
+        assert bool(caplog.records) == bool(other)
+
+    @pytest.mark.parametrize(
+        ("cases", "told"),
+        [(("p1", "p2"), False), (("BraTS20_1", "BraTS2021_2"), True), (("BraTS20_1", "p2"), True)],
+    )
+    def test_other_cases_with_such_files_keep_their_values(
+        self,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        cases: tuple[str, ...],
+        told: bool,
+    ):
+        for case in cases:
+            touch(tmp_path, *(f"{case}/{case}_{c}.nii.gz" for c in ("t1", "t2")))
+            write_label_map(tmp_path / f"{case}/{case}_seg.nii.gz", 1, 2)
+        data = detect_layout(tmp_path)
+        assert [*data.images] == ["t1", "t2"]
+        assert data.labels.values == {1: "value_1", 2: "value_2"}
+        assert ("not all cases are called alike" in caplog.text) == told
+
     def test_until_2021_cases_may_lie_one_folder_deeper_and_visits_are_counted(
         self, tmp_path: Path
     ):
@@ -186,6 +234,17 @@ class TestBids:
             "sub-01_ses-b": "sub-01",
             "sub-02_ses-a": "sub-02",
         }
+
+    @pytest.mark.parametrize("end", ["dseg", "label-L_desc-T1lesion_mask"])
+    def test_label_maps_beside_the_images_are_references_and_no_channels(
+        self, tmp_path: Path, end: str
+    ):
+        for n in (1, 2):
+            touch(tmp_path, f"sub-{n}/anat/sub-{n}_T1w.nii.gz")
+            write_label_map(tmp_path / f"sub-{n}/anat/sub-{n}_{end}.nii.gz", 1)
+        data = detect_layout(tmp_path)
+        assert data.images == {"T1w": "*/anat/{case}_T1w.nii.gz"}
+        assert data.reference == f"*/anat/{{case}}_{end}.nii.gz"
 
     def test_masks_with_a_label_are_references_and_brain_masks_are_not(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -246,6 +305,25 @@ class TestNames:
         assert data.images == {"t2": "{case}/{case}_t2.nii.gz", "t1": "{case}/t1.nii.gz"}
         assert data.reference == "{case}/mask.nii.gz"
 
+    def test_a_folders_name_within_a_word_is_not_the_case(self, tmp_path: Path):
+        data = self.detect(
+            tmp_path,
+            *(f"{case}/t{n}.nii.gz" for case in (1, 2) for n in (1, 2)),
+            references=("1/1-seg.nii.gz", "2/2-seg.nii.gz"),
+        )
+        assert data.images == {"t1": "{case}/t1.nii.gz", "t2": "{case}/t2.nii.gz"}
+        assert data.reference == "{case}/{case}-seg.nii.gz"
+
+    def test_images_above_a_folder_of_labels(self, tmp_path: Path):
+        data = self.detect(tmp_path, "a.nii", "b.nii", references=("labels/a.nii", "labels/b.nii"))
+        assert data.images == {"image": "{case}.nii"}
+        assert data.reference == "labels/{case}.nii"
+
+    def test_a_folder_per_channel_is_not_taken_for_one_per_case(self, tmp_path: Path):
+        images = [f"{channel}/p{n}.nii" for channel in ("t1", "t2") for n in (1, 2)]
+        with pytest.raises(ConfigError, match=r"Write data\.images and data\.reference"):
+            self.detect(tmp_path, *images, references=("seg/p1.nii", "seg/p2.nii"))
+
     def test_without_references_there_is_one_made_up_label_which_is_told(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ):
@@ -290,6 +368,7 @@ class TestTable:
         data = detect_layout(tmp_path / "x.csv")
         assert [*data.images] == ["t1", "t2"]
         assert data.labels.values == {2: "value_2"}
+        assert data.reference  # without which nothing is trained
         assert patients(data) == {"k1": "P", "k2": "P"}
         assert "columns age name no files" in caplog.text
 

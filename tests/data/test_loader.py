@@ -1,8 +1,10 @@
 """The stream of patches: patch n is patch n, wherever and whenever it is drawn."""
 
+import tracemalloc
 import warnings
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from medseg3d.config.train import AugmentConfig, TrainConfig
 from medseg3d.data.augment.compose import augment_batch
 from medseg3d.data.blocks import Blocks
 from medseg3d.data.loader import PatchStream, build_loader
-from medseg3d.data.store import StoredCase
+from medseg3d.data.store import Store, StoredCase
 
 CPU = torch.device("cpu")
 PLAIN = AugmentConfig(preset="none")
@@ -96,6 +98,13 @@ def test_the_seed_decides():
     assert not same(*(batches(configure(seed=seed), first=0, last=2) for seed in (4, 5)))
 
 
+def test_no_two_patches_are_changed_alike():
+    noisy = AugmentConfig(preset="none", noise_probability=1)
+    stream = PatchStream(build_cases(1), configure(augment=noisy))
+    seeds = [stream[n].plan.changes[0].seed for n in range(50)]
+    assert len(set(seeds)) == 50
+
+
 def test_torchs_global_generator_neither_matters_nor_moves():
     stream = PatchStream(build_cases(2), configure())
     first = patch(stream, 7)
@@ -138,3 +147,17 @@ def test_a_2d_network_is_given_slices_from_all_over_the_volume():
         assert image.unique().numel() == 1
         seen[float(image[0, 0, 0])] += 1
     assert sorted(seen) == [*range(10)]
+
+
+@pytest.mark.parametrize("preset", ["none", "nnunet"])
+def test_a_patch_reads_a_small_part_of_its_case(tmp_path: Path, preset: str):
+    store, image = Store(tmp_path), np.ones((2, 96, 96, 96), np.float32)
+    labels = np.ones((96, 96, 96), np.uint8)
+    store.save("p", "key", image_CIJK=image, channels_IJK=labels, spacing_mm=(1.0, 1.0, 1.0))
+    stream = PatchStream([store.load("p", "key")], configure(patch_size=(8, 8, 8), augment=preset))
+    tracemalloc.start()
+    for number in range(20):
+        stream[number]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < image.nbytes / 8

@@ -1,6 +1,7 @@
 """Splits: nobody on both sides, nobody forgotten, and the same every time."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,16 @@ class TestFolds:
         assert splits[0] == splits[1]
         assert splits[0] != splits[2]
         assert names(splits[0].validation) != names((*cases[:10],))
+
+    def test_the_order_of_the_cases_as_a_tables_rows_does_not_matter(self):
+        cases = [
+            replace(case, patient=f"q{len(case.id)}{case.id[-1]}") for case in some_cases(HERE)
+        ]
+        folds = cut_folds(cases, SplitConfig(num_folds=3), folder=HERE)
+        backwards = cut_folds(cases[::-1], SplitConfig(num_folds=3), folder=HERE)
+        assert [{*names(fold.validation)} for fold in backwards] == [
+            {*names(fold.validation)} for fold in folds
+        ]
 
     def test_both_sides_keep_the_order_of_the_cases(self):
         cases = some_cases(HERE, number=50)
@@ -129,10 +140,11 @@ class TestPatients:
             assert len(sides[1]) in (2, 3)
 
     def test_without_patients_folds_are_what_they_have_always_been(self):
-        split = split_cases(some_cases(HERE), SplitConfig(num_folds=4, fold=1), folder=HERE)
+        cases = sorted(some_cases(HERE), key=lambda case: case.id)  # as folders give them
+        split = split_cases(cases, SplitConfig(num_folds=4, fold=1), folder=HERE)
         order = np.random.default_rng(0).permutation(11)
-        assert {*names(split.validation)} == {f"p{n}" for n in order[1::4]}
-        assert names(split.validation) == ["p3", "p6", "p8"]
+        assert {*names(split.validation)} == {cases[n].id for n in order[1::4]}
+        assert names(split.validation) == ["p2", "p5", "p7"]
 
     def test_fewer_patients_than_folds_are_refused(self):
         with pytest.raises(ConfigError, match="7 patients of 21 cases cannot make 8 folds"):

@@ -160,6 +160,23 @@ def test_files_are_read_again_only_when_their_size_or_time_changes(cases: list[C
         preprocess(cases, store)
 
 
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
+def test_voxels_beside_a_header_count_whatever_their_file_is_called(
+    store: Store, tmp_path: Path, suffix: str
+):
+    path, voxels = tmp_path / f"a{suffix}", tmp_path / "other.raw"
+    named = {
+        ".mhd": "NDims = 3\nElementDataFile = other.raw\n",
+        ".nhdr": "NRRD0004\ndimension: 3\ndata file: other.raw\n",
+    }
+    path.write_text(named[suffix])
+    keys = []
+    for content in (b"1", b"22"):
+        voxels.write_bytes(content)
+        keys.append(find_keys([Case("p", {"t1": path})], store, PreprocessConfig(), SCHEME)["p"])
+    assert keys[0] != keys[1]
+
+
 def test_all_is_done_again_when_the_configuration_or_the_values_have_changed(
     cases: list[Case], store: Store
 ):
@@ -170,6 +187,19 @@ def test_all_is_done_again_when_the_configuration_or_the_values_have_changed(
     ignoring = LabelScheme(values={4: "core", 1: "shell"}, ignore=7)
     assert preprocess(cases, store, scheme=ignoring) == {"p1", "p2"}
     assert preprocess(cases, store) == set()  # the first ones are still there
+
+
+def test_every_knob_of_preprocessing_makes_another_key(cases: list[Case], store: Store):
+    other = {
+        "orientation": None, "crop": "nonzero", "spacing_mm": (1, 2, 3), "interpolation": "bspline",
+        "intensity": {"mean": 1, "deviation": 2}, "nonfinite": "zero", "volume": "time-1",
+        "tilt": "correct", "gaps": "resample",
+    }  # fmt: skip
+    assert other.keys() == PreprocessConfig.model_fields.keys()
+    knobs = [{}, *({name: value} for name, value in other.items())]
+    configs = [PreprocessConfig.model_validate(knob) for knob in knobs]
+    keys = {find_keys(cases, store, config, SCHEME)["p1"] for config in configs}
+    assert len(keys) == 1 + len(other)
 
 
 def test_other_names_of_the_same_values_change_nothing(cases: list[Case], store: Store):

@@ -171,3 +171,19 @@ def test_cases_without_references_are_refused(data: DataConfig, write: Write):
         measure_cases(cases, data)
     with pytest.raises(ConfigError, match=r"labelled cases, got no case; set"):
         measure_cases([], data)
+
+
+def test_grey_values_of_what_is_ignored_or_missing_do_not_count(
+    data: DataConfig, write: Write, tmp_path: Path
+):
+    image, label_map = np.full((4, 5, 6), 7, np.float32), np.ones((4, 5, 6))
+    image[0], label_map[0] = 99, 9
+    write("a", image, label_map)
+    write("b", image, label_map)
+    write_volume(Volume(image[None] + 1, LPS), tmp_path / "a_more.nii")
+    labels = data.labels.model_copy(update={"ignore": 9})
+    images = {"scan": "{case}_scan.nii", "more": "{case}_more.nii"}
+    changes = {"labels": labels, "images": images, "missing": "zeros"}
+    found = measure(data.model_copy(update=changes)).channels
+    assert (found["scan"].foreground.low, found["scan"].foreground.high) == (7, 7)
+    assert (found["more"].foreground.low, found["more"].foreground.high) == (8, 8)

@@ -29,7 +29,7 @@ def test_any_patch_comes_out_finite_with_known_labels_and_the_same_again(
     rng = np.random.default_rng(seed)
     image_CIJK = rng.standard_normal((2, 11, 10, 9), dtype=np.float32)
     labels = rng.choice(np.uint8([0, 1, 4]), size=(11, 10, 9))
-    case = StoredCase("p1", image_CIJK, labels, spacing_mm, {})
+    case = StoredCase.of_arrays("p1", image_CIJK, channels_IJK=labels, spacing_mm=spacing_mm)
     config = AugmentConfig.model_validate({"preset": preset, **always})
 
     def augment() -> tuple[torch.Tensor, torch.Tensor]:

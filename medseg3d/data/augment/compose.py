@@ -47,7 +47,7 @@ def read_sample(
         config,
         size_IJK=size_IJK,
         spacing_mm=case.spacing_mm,
-        num_channels=len(case.image_CIJK),
+        num_channels=case.num_channels,
     )
     first, last = np.array(start_IJK), np.array(start_IJK) + size_IJK - 1
     middle = (first + last) / 2
@@ -56,10 +56,7 @@ def read_sample(
         end = np.array(case.shape_IJK) - 1
         first, last = np.clip(np.floor(low), 0, end), np.clip(np.ceil(high), 0, end)
     patch = case.read(_triple(first), _triple(last - first + 1))
-    channels_IJK = patch.channels_IJK
-    if channels_IJK.dtype == np.uint16:  # of which torch does not know much
-        channels_IJK = channels_IJK.astype(np.int32)
-    image, channels = torch.from_numpy(patch.image_CIJK), torch.from_numpy(channels_IJK)
+    image, channels = torch.from_numpy(patch.image_CIJK), torch.from_numpy(patch.channels_IJK)
     return Sample(image, channels, middle - first, size, plan)
 
 
