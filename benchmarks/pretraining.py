@@ -24,7 +24,7 @@ import numpy as np
 
 from medseg3d.config.load import load_config
 from medseg3d.pretrain.run import pretrain_run
-from medseg3d.train.trainer import train_run
+from medseg3d.train.run import train_run
 
 CONFIG = Path(__file__).parents[1] / "configs" / "hippocampus.yaml"
 NUM_LABELLED = 10
