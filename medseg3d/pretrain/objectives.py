@@ -52,9 +52,9 @@ class Restoration(Objective):
         config = self.config
         mask = draw_mask(len(image), image.shape[2:], config).to(image.device)[:, None]
         restored = self.net(image.masked_fill(mask, 0.0)).float()
-        difference = (restored - image)[mask.expand_as(image)]
+        difference = (restored - image).where(mask, 0)
         error = difference.abs() if config.mask_loss == "l1" else difference.square()
-        return error.mean()
+        return error.sum() / mask.expand_as(error).sum()
 
 
 class Contrast(Objective):

@@ -7,30 +7,31 @@ from typing import Final
 
 import numpy as np
 import torch
-from jaxtyping import Float32
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from medseg3d import __version__
 from medseg3d.arrays import TripleInt
+from medseg3d.config.data import DataConfig
 from medseg3d.config.pretrain import EncoderRecipe
 from medseg3d.config.run import RunConfig
 from medseg3d.config.train import TrainConfig
-from medseg3d.data.augment.compose import augment_batch, read_sample, whole_size
-from medseg3d.data.cases import Case, find_cases, read_cases, write_cases
+from medseg3d.data.augment.compose import Sample, augment_batch, read_sample, whole_size
+from medseg3d.data.cases import Case, find_cases, search_cases
 from medseg3d.data.splits import split_cases
-from medseg3d.data.store import Store, StoredCase, StoredCases, read_keys, write_keys
+from medseg3d.data.store import StoredCase
 from medseg3d.errors import ConfigError
 from medseg3d.io.events import Event
 from medseg3d.predict.tiles import require_divisible
-from medseg3d.preprocess.dataset import changed_cases, preprocess_cases
 from medseg3d.pretrain.objectives import build_objective
-from medseg3d.train.cases import STORED, Progress
+from medseg3d.train.arithmetic import arithmetic
+from medseg3d.train.cases import Progress, store_cases
 from medseg3d.train.checkpoint import (
     Checkpoint,
-    load_checkpoint,
     parts_of,
     restore,
+    resuming,
     save_checkpoint,
 )
 from medseg3d.train.encoder import Encoder, save_encoder
@@ -38,7 +39,9 @@ from medseg3d.train.folder import CHECKPOINT, claim_run
 from medseg3d.train.launcher import find_launch
 from medseg3d.train.log import RunLog
 from medseg3d.train.optim import build_optimizer, learning_rate_at
+from medseg3d.train.precision import quicken
 from medseg3d.train.ranks import join_ranks
+from medseg3d.train.tally import Tally
 from medseg3d.train.trainer import SEED_STRIDE
 
 NEAR: Final = 4
@@ -66,8 +69,9 @@ def pretrain_run(
     """
     report: Progress = progress or (lambda _what, _done, _total: None)
     _require_feasible(config)
-    with claim_run(config, folder, resume=resume):
-        cases = _prepare_cases(config, folder, report)
+    with claim_run(config, folder, resume=resume), arithmetic(config.train):
+        found = _find_cases(config.data)
+        cases = store_cases(config, folder, report, tables={"images": found})
         gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         with torch.random.fork_rng(gpus):
             pretrainer = Pretrainer(config, cases, folder, watch=watch)
@@ -95,14 +99,17 @@ class Pretrainer:
         self.checkpoint = folder / CHECKPOINT
         torch.manual_seed(self.config.seed)
         self.objective = build_objective(config)
+        quicken(self.objective, self.config.precision)
         optimizer = build_optimizer(self.objective, self.config)
-        self.fabric = join_ranks(self.config).fabric
+        self.ranks = join_ranks(self.config)
+        self.fabric = self.ranks.fabric
         self.learner, self.optimizer = self.fabric.setup(self.objective, optimizer)
         self.step = 0
         if self.checkpoint.exists():
-            saved = load_checkpoint(self.checkpoint)
-            restore(saved, self.objective, optimizer, path=self.checkpoint)
-            self.step = saved.facts["step"]
+            with resuming(self.checkpoint) as saved:
+                restore(saved, self.objective, optimizer)
+                self.fabric.strategy.precision.load_state_dict(saved.facts["scaler"])
+                self.step = saved.facts["step"]
         self.log = RunLog(folder, self.config, watch=watch)
         self.log.rewind(self.step // self.config.steps_per_epoch)
 
@@ -126,55 +133,65 @@ class Pretrainer:
         views = ViewStream(self.cases, config, num_views=self.objective.num_views)
         numbers = range(self.step * config.batch_size, last_step * config.batch_size)
         batches = iter(
-            DataLoader(views, config.batch_size, sampler=numbers, num_workers=config.num_workers)
+            DataLoader(
+                views,
+                config.batch_size,
+                sampler=numbers,
+                collate_fn=list,
+                num_workers=config.num_workers,
+                pin_memory=self.fabric.device.type == "cuda",
+            )
         )
         while self.step < last_step:
-            started, losses = perf_counter(), []
+            started, tally = perf_counter(), Tally()
             for _ in range(config.steps_per_epoch):
-                losses.append(self.train_step(self.fabric.to_device(next(batches))))
+                tally.add(self.train_step(next(batches)))
                 report("pretraining", self.step, last_step)
+            tally.settle(self.ranks, step=self.step)
             epoch = self.step // config.steps_per_epoch
             self.log.write(
                 Event(
                     event="epoch",
                     epoch=epoch,
                     step=self.step,
-                    loss=float(np.mean(losses)),
+                    loss=float(np.mean(tally.losses)),
                     learning_rate=learning_rate_at(self.step - 1, config),
                     seconds=round(perf_counter() - started, 3),
                 )
             )
             if epoch % config.checkpoint_every == 0 or self.step == last_step:
-                parts = parts_of(self.objective, self.optimizer.optimizer)
-                save_checkpoint(self.checkpoint, Checkpoint(parts, {"step": self.step}))
+                self.save()
 
-    def train_step(self, views: Float32[Tensor, "B V C *spatial"]) -> float:
-        """Take one optimiser step on the views of a batch of places; give its loss.
-
-        Raises:
-            ConfigError: the loss is not finite; the weights are still those of the step before.
-        """
+    def train_step(self, places: Sequence[Sequence[Sample]]) -> Float[Tensor, ""]:
+        """Take one optimiser step on the views of a batch of places; give its loss."""
         # masks and dropout depend on the step alone, so that a resumed run draws the same
         torch.manual_seed(self.config.seed * SEED_STRIDE + self.step)
         self.learner.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.step, self.config)
-        loss = self.learner(views.transpose(0, 1).flatten(0, 1))
-        if not torch.isfinite(loss):
-            raise ConfigError(
-                f"the loss became {loss.item()} at step {self.step}: pretraining diverged. Lower "
-                "pretrain.learning_rate or set train.clip_norm; the last checkpoint is still whole."
-            )
+        samples = [sample for views in zip(*places, strict=True) for sample in views]
+        loss: Tensor = self.learner(augment_batch(samples, self.fabric.device)[0])
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
         if self.config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.clip_norm)
+            self.fabric.clip_gradients(
+                self.learner,
+                self.optimizer,
+                max_norm=self.config.clip_norm,
+                error_if_nonfinite=False,  # the scaler of 16-bit floats passes over such a step
+            )
         self.optimizer.step()
         self.step += 1
-        return loss.item()
+        return loss.detach()
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        parts = parts_of(self.objective, self.optimizer.optimizer)
+        facts = {"step": self.step, "scaler": self.fabric.strategy.precision.state_dict()}
+        save_checkpoint(self.checkpoint, Checkpoint(parts, facts))
 
 
-class ViewStream(Dataset[Float32[Tensor, "V C *spatial"]]):
+class ViewStream(Dataset[list[Sample]]):
     """The endless sequence of places to look at; place n depends on the seed and n only.
 
     Every case is seen once before any is seen again. Views of one place are crops that lie near
@@ -187,18 +204,17 @@ class ViewStream(Dataset[Float32[Tensor, "V C *spatial"]]):
         self.config = config
         self.num_views = num_views
 
-    def __getitem__(self, number: int) -> Float32[Tensor, "V C *spatial"]:
-        """Draw the views of place `number`."""
+    def __getitem__(self, number: int) -> list[Sample]:
+        """Read what the views of place `number` are made of."""
         seed, count = self.config.seed, len(self.cases)
         rng = np.random.default_rng((seed, number))
         order = np.random.default_rng((seed, number // count, 1)).permutation(count)
         case = self.cases[int(order[number % count])]
         size = self.config.patch_size
         starts = draw_starts(rng, case.shape_IJK, whole_size(size), count=self.num_views)
-        samples = [
+        return [
             read_sample(rng, case, start, size=size, config=self.config.augment) for start in starts
         ]
-        return augment_batch(samples, torch.device("cpu"))[0]
 
 
 def draw_starts(
@@ -248,36 +264,19 @@ def _require_feasible(config: RunConfig) -> None:
     net(torch.empty(patch, device="meta"))
 
 
-def _prepare_cases(config: RunConfig, folder: Path, report: Progress) -> StoredCases:
-    data, store = config.data, Store(config.data.store or folder / "store")
+def _find_cases(data: DataConfig) -> list[Case]:
+    """Find images to learn from: all but those of patients that training would hold out."""
     cases = find_cases(data.model_copy(update={"reference": None}))
-    if data.reference is not None:
-        cases = [*split_cases(cases, data.split, folder=data.folder).training]
-    if (folder / CHECKPOINT).exists():
-        _require_same_cases(cases, folder / "images.csv")
-        before = read_keys(folder / STORED)
-        if changed := changed_cases(cases, store, config.preprocess, data.labels, before=before):
-            raise ConfigError(
-                f"the files of {', '.join(changed[:5])} changed since the run began. "
-                "Restore them, or begin anew in another --out."
-            )
-    write_cases(folder / "images.csv", cases)
-    stored = preprocess_cases(
-        cases,
-        store,
-        config.preprocess,
-        data.labels,
-        workers=max(1, config.train.num_workers),
-        progress=lambda done, total: report("preprocessing", done, total),
-    )
-    write_keys(folder / STORED, stored.keys)
-    return stored
-
-
-def _require_same_cases(cases: Sequence[Case], table: Path) -> None:
-    before, now = {case.id for case in read_cases(table)}, {case.id for case in cases}
-    if changed := sorted(before ^ now):
-        raise ConfigError(
-            f"the data set changed since the run began: {', '.join(changed[:5])} came or went. "
-            "Restore it, or begin anew in another --out."
-        )
+    missing = "zeros" if data.missing == "zeros" else "refuse"  # `drop` says what it leaves out
+    complete, _ = search_cases(data.model_copy(update={"missing": missing}))
+    labelled = [case for case in complete if case.reference]
+    if not labelled:
+        return cases
+    held_out = split_cases(labelled, data.split, folder=data.folder).validation
+    unseen = {case.patient for case in held_out}
+    references = {case.reference for case in labelled}  # which the pattern of an image may fit
+    return [
+        case
+        for case in cases
+        if case.patient not in unseen and references.isdisjoint(case.images.values())
+    ]

@@ -18,10 +18,12 @@ def arithmetic(config: TrainConfig) -> Iterator[None]:
         ConfigError: `deterministic` is on, and an operation has no repeatable form.
     """
     deterministic = torch.are_deterministic_algorithms_enabled()
+    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
     precision = torch.get_float32_matmul_precision()
     with gpu_convolutions(config.precision, deterministic=config.deterministic):
         torch.set_float32_matmul_precision("highest" if config.precision == "fp32" else "high")
-        torch.use_deterministic_algorithms(config.deterministic or deterministic)
+        if config.deterministic:
+            torch.use_deterministic_algorithms(True)
         try:
             yield
         except RuntimeError as error:
@@ -29,7 +31,7 @@ def arithmetic(config: TrainConfig) -> Iterator[None]:
                 raise
             raise ConfigError(_advice(str(error))) from error
         finally:
-            torch.use_deterministic_algorithms(deterministic)
+            torch.use_deterministic_algorithms(deterministic, warn_only=only_warned)
             torch.set_float32_matmul_precision(precision)
 
 

@@ -1,7 +1,7 @@
 """The cases of a run: found, split, and preprocessed."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,31 +26,45 @@ def prepare_cases(config: RunConfig, folder: Path, report: Progress) -> Split:
     """Split the data set, write down how, and bring its cases into the store.
 
     Raises:
-        ConfigError: there are no references, or the run in `folder` began with other cases.
+        ConfigError: references are missing; else as `store_cases`.
         FormatError, GridError, LabelError: a case is not as it should be; the message names it.
     """
-    if config.data.reference is None:
-        raise ConfigError("data.reference: training needs the pattern of the reference label maps")
-    cases = find_cases(config.data)
-    chosen, root = config.data.split, config.data.folder
-    split = split_cases(cases, chosen, folder=root)
+    data = config.data
+    cases = find_cases(data)
+    if unlabelled := [case.id for case in cases if case.reference is None]:
+        raise ConfigError(
+            f"training needs reference label maps; {len(unlabelled)} cases have none, e.g. "
+            f"'{unlabelled[0]}'. Set data.reference to their pattern, or fill the column "
+            "'reference' of data.table."
+        )
+    split = split_cases(cases, data.split, folder=data.folder)
+    tables = {"training": split.training, "validation": split.validation}
+    stored = store_cases(config, folder, report, tables=tables)
+    write_splits(folder / "splits.json", cut_folds(cases, data.split, folder=data.folder))
+    require_labels(stored.choose([case.id for case in split.training]), data.labels)
+    _tell_of_flips(config)
+    return split
+
+
+def store_cases(
+    config: RunConfig, folder: Path, report: Progress, *, tables: Mapping[str, Sequence[Case]]
+) -> StoredCases:
+    """Bring cases into the store of a run, and write down which they are, in `training.csv`, ….
+
+    Raises:
+        ConfigError: the run in `folder` began with other cases, or with other files of them.
+        FormatError, GridError, LabelError: a case is not as it should be; the message names it.
+    """
     store = _open_store(config, folder)
+    cases = [case for table in tables.values() for case in table]
     if (folder / CHECKPOINT).exists():
-        _require_same_cases(split.training, folder / "training.csv")
-        _require_same_cases(split.validation, folder / "validation.csv")
-        before = read_keys(folder / STORED)
-        if changed := changed_cases(
-            cases, store, config.preprocess, config.data.labels, before=before
-        ):
-            raise ConfigError(
-                f"the files of {', '.join(changed[:5])} changed since the run began. "
-                "Restore them, or begin anew in another --out."
-            )
-    write_splits(folder / "splits.json", cut_folds(cases, chosen, folder=root))
-    write_cases(folder / "training.csv", split.training)
-    write_cases(folder / "validation.csv", split.validation)
+        for name, table in tables.items():
+            _require_same_cases(table, folder / f"{name}.csv")
+        _require_same_files(cases, store, config, before=read_keys(folder / STORED))
+    for name, table in tables.items():
+        write_cases(folder / f"{name}.csv", table)
     stored = preprocess_cases(
-        [*split.training, *split.validation],
+        cases,
         store,
         config.preprocess,
         config.data.labels,
@@ -58,9 +72,7 @@ def prepare_cases(config: RunConfig, folder: Path, report: Progress) -> Split:
         progress=lambda done, total: report("preprocessing", done, total),
     )
     write_keys(folder / STORED, stored.keys)
-    require_labels(stored.choose([case.id for case in split.training]), config.data.labels)
-    _tell_of_flips(config)
-    return split
+    return stored
 
 
 def stored_cases(config: RunConfig, folder: Path) -> StoredCases:
@@ -86,9 +98,26 @@ def _open_store(config: RunConfig, folder: Path) -> Store:
 
 def _require_same_cases(cases: Sequence[Case], table: Path) -> None:
     """See that a run goes on with the cases it began with."""
+    if not table.exists():
+        raise ConfigError(
+            f"'{table.parent}' holds a run of another kind: it has no '{table.name}'. Choose "
+            "another --out."
+        )
     before, now = {case.id for case in read_cases(table)}, {case.id for case in cases}
     if changed := [f"-{name}" for name in before - now] + [f"+{name}" for name in now - before]:
         raise ConfigError(
-            f"the data set changed since the run began, so that {table.stem} cases differ: "
-            f"{', '.join(sorted(changed)[:5])}. Restore it, or begin anew in another --out."
+            f"the data set changed since the run began, so that the cases of '{table.name}' "
+            f"differ: {', '.join(sorted(changed)[:5])}. Restore it, or begin anew in another --out."
+        )
+
+
+def _require_same_files(
+    cases: Sequence[Case], store: Store, config: RunConfig, *, before: Mapping[str, str]
+) -> None:
+    """See that a run goes on with the files it began with."""
+    labels = config.data.labels
+    if changed := changed_cases(cases, store, config.preprocess, labels, before=before):
+        raise ConfigError(
+            f"the files of {', '.join(changed[:5])} changed since the run began. "
+            "Restore them, or begin anew in another --out."
         )

@@ -5,7 +5,8 @@ rate.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a state.
 
     Raises:
-        BundleError: the file is damaged, or of an older medseg3d.
+        BundleError: the file is damaged.
     """
     try:
         with safe_open(path, framework="pt") as stream:
@@ -71,16 +72,27 @@ def parts_of(net: nn.Module, optimizer: optim.Optimizer) -> dict[str, Tensors]:
     }
 
 
-def restore(saved: Checkpoint, net: nn.Module, optimizer: optim.Optimizer, *, path: Path) -> None:
+@contextmanager
+def resuming(path: Path) -> Iterator[Checkpoint]:
+    """Read a state, to take from it what is needed.
+
+    Raises:
+        BundleError: the file is damaged, or lacks something: it is of another medseg3d.
+    """
+    saved = load_checkpoint(path)
+    try:
+        yield saved
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise _not_resumable(path, f"it is of another medseg3d ({error!r:.200})") from error
+
+
+def restore(saved: Checkpoint, net: nn.Module, optimizer: optim.Optimizer) -> None:
     """Put what `parts_of` gave back, onto the devices where they are now.
 
     Raises:
-        BundleError: it was made by another network.
+        KeyError, RuntimeError: it was made by another network.
     """
-    try:
-        net.load_state_dict(saved.parts["net"])
-    except (RuntimeError, KeyError) as error:
-        raise _not_resumable(path, error) from error
+    net.load_state_dict(saved.parts["net"])
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in saved.parts.get("optimizer", {}).items():
         number, _, key = name.partition(".")
@@ -89,7 +101,7 @@ def restore(saved: Checkpoint, net: nn.Module, optimizer: optim.Optimizer, *, pa
     optimizer.load_state_dict({"state": states, "param_groups": groups})
 
 
-def _not_resumable(path: Path, error: Exception) -> BundleError:
+def _not_resumable(path: Path, error: Exception | str) -> BundleError:
     return BundleError(
         f"checkpoint '{path}' cannot be resumed from: {error}. Delete it to start again."
     )

@@ -1,6 +1,7 @@
 """A cross-validation: a run a fold, and the scores of all held-out cases together."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from medseg3d.train.cases import Progress
 from medseg3d.train.folder import CHECKPOINT, MODEL, require_same_run
 from medseg3d.train.launcher import is_first
 from medseg3d.train.run import TrainedRun, train_run
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,12 @@ def train_folds(
         ConfigError, FormatError, GridError, LabelError, Stopped: as `train_run`.
     """
     num_folds = _count_folds(config)
+    if config.train.start_from and is_first():
+        log.warning(
+            "every fold starts from '%s'; cases that it has seen and that a fold holds out make "
+            "scores too good",
+            config.train.start_from,
+        )
     prepare_folder(folder)
     runs = []
     for number in range(num_folds):
@@ -136,8 +145,8 @@ def _finished_run(config: RunConfig, folder: Path, *, resume: bool) -> TrainedRu
     if not (folder / CHECKPOINT).exists():
         return None
     require_same_run(config, folder, resume=resume)
-    log = folder / "metrics.jsonl"
-    if not log.exists() or not any(event.event == "end" for event in read_events(log)):
+    events = folder / "metrics.jsonl"
+    if not events.exists() or not any(event.event == "end" for event in read_events(events)):
         return None
     return TrainedRun(folder / MODEL, read_scores(folder / "validation"))
 

@@ -7,23 +7,14 @@ from math import cos, pi
 from torch import nn, optim
 
 from medseg3d.config.train import TrainConfig
-from medseg3d.errors import ConfigError
 
 SGD_MOMENTUM = 0.99
 POLY_POWER = 0.9
 
 
 def build_optimizer(net: nn.Module, config: TrainConfig) -> optim.Optimizer:
-    """Build AdamW, or SGD with Nesterov momentum 0.99, of all weights that are not frozen.
-
-    Raises:
-        ConfigError: all are.
-    """
+    """Build AdamW, or SGD with Nesterov momentum 0.99, of all weights that are not frozen."""
     learnt = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    if not learnt:
-        raise ConfigError(
-            f"train.frozen is {[*config.frozen]}, which leaves nothing to learn; name fewer parts"
-        )
     build: Callable[..., optim.Optimizer] = optim.AdamW
     if config.optimizer == "sgd":
         build = partial(optim.SGD, momentum=SGD_MOMENTUM, nesterov=True)

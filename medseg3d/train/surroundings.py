@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -16,8 +17,8 @@ from medseg3d.io.atomic import write_atomically
 from medseg3d.train.ranks import Ranks
 
 PACKAGES: Final = ("torch", "numpy", "scipy", "lightning-fabric", "nibabel", "safetensors")
-SECRETS: Final = ("key", "password", "secret", "token")
-"""Words in the name of an option whose value is not written down."""
+SECRETS: Final = re.compile("key|password|secret|token", re.IGNORECASE)
+"""What in the name of an option says that its value is not to be written down."""
 
 
 def write_surroundings(path: Path, *, source: Path | None, ranks: Ranks) -> None:
@@ -65,17 +66,18 @@ def describe_checkout(folder: Path) -> dict[str, Any] | None:
 
 
 def hide_secrets(command: list[str]) -> list[str]:
-    """Replace the values of options that look like secrets, and the home folder, which has a name.
+    """Replace values of options that look like secrets, the home folder, and the user in paths.
 
     Both `--token=x` and `--token x` are known.
     """
     shown, hide = [], False
     for part in command:
-        name, equals, _ = part.rpartition("=")
-        secret = any(word in name.lower() for word in SECRETS)
-        shown.append("***" if hide else f"{name}=***" if equals and secret else part)
-        hide = part.startswith("-") and not equals and any(w in part.lower() for w in SECRETS)
-    return [part.replace(str(Path.home()), "~") for part in shown]
+        known = re.sub(rf"(?i)^(.*?(?:{SECRETS.pattern})[^=]*)=.*", r"\1=***", part)
+        shown.append("***" if hide else known)
+        hide = part.startswith("-") and "=" not in part and bool(SECRETS.search(part))
+    home = re.compile(rf"(?<![^=]){re.escape(str(Path.home()))}(?=/|$)")
+    user = re.compile(rf"(?<=/){re.escape(Path.home().name)}(?=/|$)")
+    return [user.sub("***", home.sub("~", part)) for part in shown]
 
 
 def _version_of(package: str) -> str | None:

@@ -45,7 +45,7 @@ class Tally:
         if (bad := np.flatnonzero(~np.isfinite(self.losses))).size:
             raise ConfigError(
                 f"the loss became {self.losses[bad[0]]} at step {step - len(self.losses) + bad[0]}"
-                ": training diverged. Lower train.learning_rate or set train.clip_norm; the last "
+                ": training diverged. Lower the learning_rate or set train.clip_norm; the last "
                 "checkpoint is still whole."
             )
 

@@ -19,9 +19,9 @@ from medseg3d.nets.bundle import Bundle, save_bundle
 from medseg3d.train.cases import Progress, stored_cases
 from medseg3d.train.checkpoint import (
     Checkpoint,
-    load_checkpoint,
     parts_of,
     restore,
+    resuming,
     save_checkpoint,
 )
 from medseg3d.train.ema import Ema
@@ -78,7 +78,8 @@ class Trainer:
         self.tally = Tally()
         self.log = RunLog(folder, config.train, watch=watch) if self.ranks.first else None
         if resumed:  # after the setup, so that all of it goes to the device
-            self._restore(load_checkpoint(self.checkpoint))
+            with resuming(self.checkpoint) as saved:
+                self._restore(saved)
         if self.log:
             self.log.rewind(self.epochs_closed)
 
@@ -185,6 +186,7 @@ class Trainer:
             last_step=self.last_step,
             rank=self.ranks.number,
             ranks=self.ranks.count,
+            pin_memory=self.fabric.device.type == "cuda",
         )
         return iter(loader)
 
@@ -202,7 +204,7 @@ class Trainer:
         if not self.tally.gradient_norms:
             self.tally.gradient_norms = self.gradients.end_epoch()
         self._write(self._epoch_event())
-        last = self.step == self.last_step
+        mean, last = None, self.step == self.last_step
         if last or self.epoch % self.config.validate_every == 0:
             mean = self.validate(stop)
             if mean is None:
@@ -210,7 +212,9 @@ class Trainer:
             self._judge(mean)
         self.tally = Tally()
         self.epochs_closed = self.epoch
-        if self.finished or self.epoch % self.config.checkpoint_every == 0:
+        # the best weights and the number that says how good they are stay together
+        is_best = mean is not None and not self.fruitless
+        if self.finished or is_best or self.epoch % self.config.checkpoint_every == 0:
             self.save()
 
     def _epoch_event(self) -> Event:
@@ -270,7 +274,7 @@ class Trainer:
 
     def _restore(self, saved: Checkpoint) -> None:
         facts = saved.facts
-        restore(saved, self.bundle.net, self.optimizer.optimizer, path=self.checkpoint)
+        restore(saved, self.bundle.net, self.optimizer.optimizer)
         self.gradients.load(saved.parts["gradients"])
         if self.ema:
             self.ema.load(saved.parts["ema"])

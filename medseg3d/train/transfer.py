@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from medseg3d.config.network import MonaiConfig
 from medseg3d.config.pretrain import EncoderRecipe
 from medseg3d.config.recipe import Recipe
 from medseg3d.config.section import Section
@@ -93,6 +94,7 @@ def start_from(net: nn.Module, recipe: Recipe, source: Path) -> Transferred:
             f"{_differences(origin.network, recipe.network)}. Set network as it is there, or "
             "train.start_from=null."
         )
+    _say_what_is_taken_in_order(source, origin, recipe)
     net.load_state_dict(fitting, strict=False)
     result = Transferred(
         taken=tuple(name for name in fitting if name not in adapted),
@@ -211,6 +213,20 @@ def _outputs(recipe: Recipe | EncoderRecipe) -> Iterator[Output]:
 def _counted(names: Sequence[str]) -> str:
     parts = Counter(".".join(name.split(".")[:2]) for name in names)
     return ", ".join(f"{count} of {part}" for part, count in parts.items())
+
+
+def _say_what_is_taken_in_order(source: Path, origin: Recipe | EncoderRecipe, own: Recipe) -> None:
+    """Warn of a network whose channels are not known by name, where they mean something else."""
+    theirs, ours = ([*r.images, *(name for _, name in _outputs(r))] for r in (origin, own))
+    if isinstance(own.network, MonaiConfig) and theirs != ours:
+        log.warning(
+            "'%s': which weights of network 'monai/%s' belong to a channel or label is not known; "
+            "they are taken in their order, those of %s for %s",
+            source,
+            own.network.name,
+            ", ".join(filter(None, theirs)),
+            ", ".join(filter(None, ours)),
+        )
 
 
 def _share(fitting: Weights, own: Weights) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 
 from medseg3d.data.store import StoredCase
 from medseg3d.evaluate.overlap import dice
-from medseg3d.labels import channels_to_values, region_masks
+from medseg3d.labels import channels_to_values, drop_ignored, region_masks
 from medseg3d.nets.bundle import Bundle
 from medseg3d.predict.case import predict_image
 from medseg3d.predict.compose import compose_engine
@@ -41,7 +41,8 @@ def validate_cases(
 
 def _score(engine: Engine, case: StoredCase, bundle: Bundle) -> dict[str, float]:
     labels = bundle.recipe.labels
-    predicted = predict_image(engine, np.asarray(case.image_CIJK), bundle.recipe)
-    reference = region_masks(channels_to_values(case.channels_IJK, labels), labels)
-    masks = zip(reference, region_masks(predicted.values_IJK, labels), strict=True)
+    predicted = predict_image(engine, case.image_CIJK, bundle.recipe).values_IJK
+    reference = channels_to_values(case.channels_IJK, labels)
+    maps = drop_ignored(reference, predicted, labels)
+    masks = zip(*(region_masks(label_map, labels) for label_map in maps), strict=True)
     return {region: dice(truth, mask) for (region, truth), (_, mask) in masks}

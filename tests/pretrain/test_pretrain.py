@@ -16,6 +16,9 @@ from torch.nn.functional import interpolate
 from medseg3d.config.load import load_config
 from medseg3d.config.pretrain import PretrainConfig
 from medseg3d.config.recipe import build_recipe
+from medseg3d.data.augment.compose import Sample, augment_batch
+from medseg3d.data.cases import find_cases, read_cases, write_cases
+from medseg3d.data.splits import split_cases
 from medseg3d.data.store import StoredCase
 from medseg3d.errors import ConfigError, GridError
 from medseg3d.io.events import read_events
@@ -23,7 +26,9 @@ from medseg3d.nets.bundle import build_recipe_net
 from medseg3d.nets.presets import NETS
 from medseg3d.pretrain.objectives import build_objective, draw_mask, nt_xent
 from medseg3d.pretrain.run import ViewStream, as_training, draw_starts, pretrain_run
+from medseg3d.train.checkpoint import load_checkpoint
 from medseg3d.train.encoder import load_encoder
+from medseg3d.train.run import train_run
 from medseg3d.train.transfer import start_from
 
 METHODS = ["masked", "simclr"]
@@ -128,12 +133,85 @@ def test_held_out_images_stay_unseen_but_without_references_all_are_used(
     assert [len(table) - 1 for table in rows] == [4, 6]
 
 
+def held_out(config_file: Path, *settings: str) -> set[str]:
+    data = load_config(config_file, settings).data
+    return {
+        case.id for case in split_cases(find_cases(data), data.split, folder=data.folder).validation
+    }
+
+
+def seen(run: Path) -> set[str]:
+    return {case.id for case in read_cases(run / "images.csv")}
+
+
+def test_what_training_holds_out_stays_unseen_where_a_table_names_references(
+    config_file: Path, tmp_path: Path
+) -> None:
+    write_cases(tmp_path / "cases.csv", find_cases(load_config(config_file).data))
+    knobs = ["data.reference=null", f"data.table={tmp_path / 'cases.csv'}"]
+
+    pretrain(config_file, tmp_path / "run", *knobs)
+
+    assert len(seen(tmp_path / "run")) == 4
+    assert not seen(tmp_path / "run") & held_out(config_file, *knobs)
+
+
+def test_unlabelled_cases_are_seen_and_change_nothing_of_who_is_held_out(
+    config_file: Path, tmp_path: Path
+) -> None:
+    for number in (0, 1):
+        (tmp_path / "data" / "labels" / f"ball_{number}.nii.gz").unlink()
+    knobs = ["data.missing=drop", "data.split.num_folds=2"]
+
+    pretrain(config_file, tmp_path / "run", *knobs)
+
+    everyone = {f"ball_{number}" for number in range(6)}
+    assert seen(tmp_path / "run") == everyone - held_out(config_file, *knobs)
+
+
+def test_references_are_no_images(config_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "images"
+    for path in (tmp_path / "data" / "labels").iterdir():
+        shutil.copy(path, folder / path.name.replace(".nii", "_seg.nii"))
+    knobs = ["data.reference=images/{case}_seg.nii.gz"]
+
+    pretrain(config_file, tmp_path / "run", *knobs)
+
+    assert len(seen(tmp_path / "run")) == 4
+    assert not any("_seg" in case for case in seen(tmp_path / "run"))
+
+
+def test_a_run_of_training_is_none_to_go_on_with(config_file: Path, tmp_path: Path) -> None:
+    config = load_config(config_file, [*SHORT, "train.epochs=1"])
+    train_run(config, tmp_path / "run")
+
+    with pytest.raises(ConfigError, match=r"holds a run of another kind: it has no 'images\.csv'"):
+        pretrain_run(config, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_learns_the_same_and_goes_on_as_it_was(
+    precision: str, config_file: Path, tmp_path: Path
+) -> None:
+    knobs = ["network.dropout=0", "train.clip_norm=0.001", "pretrain.learning_rate=0.01"]
+
+    pretrain(config_file, tmp_path / "exact", *knobs)
+    pretrain(config_file, tmp_path / "half", *knobs, f"train.precision={precision}")
+
+    exact, half = (
+        [e.loss for e in read_events(tmp_path / run / "metrics.jsonl")] for run in ("exact", "half")
+    )
+    assert half[-1] == pytest.approx(exact[-1], rel=0.1), "but for the first steps in fp16"
+    facts = load_checkpoint(tmp_path / "half" / "checkpoint.safetensors").facts
+    assert ("scale" in facts["scaler"]) == (precision == "fp16")
+
+
 def test_a_run_goes_on_with_its_own_images_only(config_file: Path, tmp_path: Path) -> None:
     pretrain(unlabelled(config_file), tmp_path / "run")
     folder = tmp_path / "data" / "images"
     shutil.copy(folder / "ball_0.nii.gz", folder / "ball_9.nii.gz")
 
-    with pytest.raises(ConfigError, match=r"since the run began: ball_9 came or went.*--out"):
+    with pytest.raises(ConfigError, match=r"the cases of 'images\.csv' differ: \+ball_9.*--out"):
         pretrain(config_file, tmp_path / "run", resume=True)
     (folder / "ball_9.nii.gz").unlink()
     shutil.copy(folder / "ball_0.nii.gz", folder / "ball_1.nii.gz")
@@ -170,7 +248,7 @@ def test_several_devices_are_refused(config_file: Path, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops(config_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"pretraining diverged. Lower pretrain.learning_rate"):
+    with pytest.raises(ConfigError, match=r"loss became nan at step \d+: training diverged"):
         pretrain(config_file, tmp_path / "run", "pretrain.learning_rate=1e30")
 
 
@@ -304,19 +382,23 @@ class TestViews:
         knobs = ["pretrain.augment={noise_probability: 1}", "pretrain.patch_size=[20, 24, 18]"]
         config = load_config(config_file, knobs)
         stream = ViewStream([stored_case()], as_training(config), num_views=2)
-        views = stream[5]
+        views, again, others = (drawn(stream[n]) for n in (5, 5, 6))
         assert views.shape == (2, 1, 20, 24, 18)
         assert not torch.equal(views[0], views[1])
-        assert torch.equal(stream[5], views)
-        assert not torch.equal(stream[6], views)
+        assert torch.equal(again, views)
+        assert not torch.equal(others, views)
 
     def test_every_case_is_seen_before_any_is_seen_again(self, config_file: Path) -> None:
         cases = [stored_case(float(n)) for n in range(5)]
         grey = dict.fromkeys(("noise_probability", "brightness_probability"), 0)
         config = load_config(config_file, [f"pretrain.augment={grey}", "pretrain.patch_size=null"])
         stream = ViewStream(cases, as_training(config), num_views=1)
-        seen = [round(stream[n].mean().item(), 3) for n in range(10)]
+        seen = [round(drawn(stream[n]).mean().item(), 3) for n in range(10)]
         assert sorted(seen[:5]) == sorted(seen[5:]) == [0, 1, 2, 3, 4]
+
+
+def drawn(samples: list[Sample]) -> torch.Tensor:
+    return augment_batch(samples, torch.device("cpu"))[0]
 
 
 def stored_case(value: float = 0.0) -> StoredCase:

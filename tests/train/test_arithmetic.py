@@ -84,6 +84,19 @@ def test_what_is_not_repeatable_is_refused_only_within_the_run() -> None:
     put(torch.tensor([0]), torch.tensor([1.0]))
 
 
+def test_a_caller_who_is_only_warned_stays_so() -> None:
+    put = torch.zeros(3).put_
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with arithmetic(TrainConfig()), pytest.warns(UserWarning, match="put_"):
+            put(torch.tensor([0]), torch.tensor([1.0]))
+        with arithmetic(TrainConfig(deterministic=True)):
+            assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_cublas_asks_for_its_variable() -> None:
     said = "Deterministic behavior was enabled … set CUBLAS_WORKSPACE_CONFIG=:4096:8"
     strict = arithmetic(TrainConfig(deterministic=True))

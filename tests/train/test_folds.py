@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medseg3d.config.load import load_config
-from medseg3d.errors import ConfigError
+from medseg3d.errors import BundleError, ConfigError
 from medseg3d.io.events import Event, read_events
 from medseg3d.train.folds import train_folds
 from medseg3d.train.signals import Stopped
@@ -40,6 +40,17 @@ def test_every_case_is_held_out_once_and_summed_up(config_file: Path, tmp_path: 
     with (run / "summary.csv").open() as stream:
         assert float(next(csv.DictReader(stream))["mean_of_cases"]) == row["mean_of_cases"]
     assert "mean_of_folds" in str(validated)
+
+
+def test_folds_that_start_from_one_file_are_warned_of(
+    config_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = load_config(config_file, [*QUICK, "train.start_from=absent.safetensors"])
+
+    with pytest.raises(BundleError, match="no model file"):
+        train_folds(config, tmp_path / "run")
+
+    assert "every fold starts from 'absent.safetensors'" in caplog.messages[0]
 
 
 def test_a_resumed_cross_validation_passes_over_what_is_done(

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from medseg3d.config.train import TrainConfig
-from medseg3d.errors import ConfigError
 from medseg3d.train.optim import build_optimizer, learning_rate_at
 
 SHORT = {"epochs": 10, "steps_per_epoch": 10, "learning_rate": 0.2}
@@ -78,10 +77,3 @@ def test_frozen_weights_stay_bit_by_bit_also_under_decay(name: str, precision: s
 
     same = [torch.equal(*pair) for pair in zip(before, net.parameters(), strict=True)]
     assert same == [True, True, False, False]
-
-
-def test_a_network_that_is_frozen_as_a_whole_is_refused() -> None:
-    net = torch.nn.Linear(2, 2).requires_grad_(False)
-
-    with pytest.raises(ConfigError, match=r"train\.frozen is \['weight'\], which leaves nothing"):
-        build_optimizer(net, TrainConfig(frozen=("weight",)))

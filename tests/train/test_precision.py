@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.backends import cudnn
 
+from medseg3d.config.loss import LossConfig
+from medseg3d.labels import LabelScheme
 from medseg3d.nets.presets import NETS, build_net
-from medseg3d.train.losses import SegmentationLoss
+from medseg3d.train.losses import build_loss
 from medseg3d.train.precision import gpu_convolutions, quicken
 
 NETWORKS = {
@@ -17,6 +19,7 @@ NETWORKS = {
     "supervised": ("resenc_m", {"channels": (8, 16, 16), "encoder_blocks": (1, 1, 2)}),
     "mobile": ("mobile_resunet", {"norm": "instance"}),
 }
+LOSS = build_loss(LossConfig(), LabelScheme(values={1: "shell", 2: "core"}), outputs="values")
 PLACES = [
     ("cpu", torch.bfloat16),
     *(
@@ -53,7 +56,7 @@ def draw(batch: int, spatial_dims: int = 3) -> tuple[Tensor, Tensor]:
 def gradients(net: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
     """Give the loss and each parameter's gradient."""
     image, labels = batch
-    loss = SegmentationLoss()(net(image), labels)
+    loss = LOSS(net(image), labels)
     loss.backward()
     return loss.detach().double(), {n: p.grad.double() for n, p in net.named_parameters()}
 
@@ -145,7 +148,7 @@ def learn(precision: str) -> float:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             logits = net(image)
         optimizer.zero_grad()
-        SegmentationLoss()(logits.float(), labels).backward()
+        LOSS(logits.float(), labels).backward()
         optimizer.step()
     image, labels = draw(8)
     with torch.no_grad():

@@ -13,7 +13,8 @@ from medseg3d.evaluate.score import score_case
 from medseg3d.io.events import read_events
 from medseg3d.io.files import read_volume, write_volume
 from medseg3d.nets.bundle import load_bundle
-from medseg3d.train.trainer import Trainer, train_run
+from medseg3d.train.run import train_run
+from medseg3d.train.trainer import Trainer
 from medseg3d.volume import Volume
 
 
@@ -65,3 +66,6 @@ def test_ignored_voxels_are_neither_learnt_from_nor_scored_nor_predicted(
     known = [Volume(np.where(ignored, 0, v.array_CIJK), v.affine) for v in (predicted, reference)]
     by_hand = score_case(*known, scheme=config.data.labels.model_copy(update={"ignore": None}))
     assert result.score.regions["ball"].measures["dice"] == by_hand.regions["ball"].measures["dice"]
+    split = split_cases(find_cases(config.data), config.data.split, folder=config.data.folder)
+    Trainer(config, split, run).validate()
+    assert read_events(run / "metrics.jsonl")[-1].dice == pytest.approx(means, abs=1e-9)

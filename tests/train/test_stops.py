@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,25 @@ def test_a_signal_saves_the_very_step_and_the_run_goes_on_from_there(
     assert facts["step"] == step
     assert len(facts["tally"][0]) == step - 8
     train_run(config, run, resume=True)
+    assert_same_run(whole, run)
+
+
+def test_workers_that_get_the_signal_too_let_the_step_be_finished(
+    config_file: Path, tmp_path: Path, whole: Path
+) -> None:
+    run, config = tmp_path / "stopped", load_config(config_file, [*SHORT, "train.num_workers=1"])
+
+    def progress(what: str, done: int, _total: int) -> None:
+        if what == "training" and done == 11:
+            (worker,) = active_children()
+            for process in (worker.pid, os.getpid()):  # as shells and Slurm do
+                os.kill(process, signal.SIGTERM)
+
+    with pytest.raises(Stopped, match="SIGTERM"):
+        train_run(config, run, progress=progress)
+
+    assert load_checkpoint(run / "checkpoint.safetensors").facts["step"] == 11
+    train_run(load_config(config_file, SHORT), run, resume=True)
     assert_same_run(whole, run)
 
 

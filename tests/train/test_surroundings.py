@@ -67,6 +67,17 @@ def test_secrets_are_left_out() -> None:
     assert hide_secrets(given) == [
         "train", "--api-token", "***", "--set", "password=***", "--secret=***", "train.seed=4",
     ]  # fmt: skip
+    assert hide_secrets(["--set=a.TOKEN=abcd==", "data.folder=/tokens"]) == [
+        "--set=a.TOKEN=***", "data.folder=/tokens",
+    ]  # fmt: skip
+
+
+def test_the_user_is_not_named_by_paths_either() -> None:
+    name = Path.home().name
+
+    assert hide_secrets([f"--out=/scratch/{name}/run", f"/{name}s", f"/data/{name}"]) == [
+        "--out=/scratch/***/run", f"/{name}s", "/data/***",
+    ]  # fmt: skip
 
 
 def test_each_start_that_differs_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

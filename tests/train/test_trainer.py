@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from medseg3d.config.load import load_config
-from medseg3d.data.cases import find_cases, read_cases
+from medseg3d.data.cases import find_cases, read_cases, write_cases
 from medseg3d.data.splits import split_cases
 from medseg3d.errors import BundleError, ConfigError, GridError, LabelError
-from medseg3d.io.events import read_events
+from medseg3d.io.events import Event, read_events
 from medseg3d.io.files import read_volume, write_volume
 from medseg3d.nets.bundle import load_bundle
+from medseg3d.train.checkpoint import load_checkpoint, save_checkpoint
 from medseg3d.train.folder import claim_run
 from medseg3d.train.run import train_run
 from medseg3d.train.trainer import Trainer
@@ -197,8 +198,23 @@ def test_a_patch_that_the_network_cannot_halve_is_refused(
 
 
 def test_training_without_references_is_refused(config_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data\.reference: training needs"):
+    with pytest.raises(ConfigError, match=r"6 cases have none, e\.g\. 'ball_0'.*data\.reference"):
         train(config_file, tmp_path / "run", "data.reference=null")
+
+
+def test_a_table_may_say_where_references_are(config_file: Path, tmp_path: Path) -> None:
+    config = load_config(config_file)
+    write_cases(tmp_path / "cases.csv", find_cases(config.data))
+    table = ["data.reference=null", f"data.table={tmp_path / 'cases.csv'}", "train.epochs=1"]
+
+    train(config_file, tmp_path / "by table", *table)
+    train(config_file, tmp_path / "by pattern", "train.epochs=1")
+
+    by_table, by_pattern = (
+        load_bundle(tmp_path / f"by {n}" / "model.safetensors").net.state_dict()
+        for n in ("table", "pattern")
+    )
+    assert all(torch.equal(by_table[name], by_pattern[name]) for name in by_table)
 
 
 def test_a_foreign_label_is_named_with_its_case(config_file: Path, tmp_path: Path) -> None:
@@ -252,7 +268,7 @@ def test_a_data_set_that_changed_is_not_resumed_on(config_file: Path, tmp_path: 
         folder = tmp_path / "data" / kind
         (folder / "ball_0a.nii.gz").write_bytes((folder / "ball_0.nii.gz").read_bytes())
 
-    with pytest.raises(ConfigError, match=r"data set changed since the run began.*cases differ: "):
+    with pytest.raises(ConfigError, match=r"the cases of 'training.csv' differ: [+-]ball_"):
         train(config_file, tmp_path / "run", "train.epochs=1", resume=True)
 
 
@@ -297,6 +313,39 @@ def test_a_checkpoint_with_a_flipped_bit_is_refused(config_file: Path, tmp_path:
 
     with pytest.raises(BundleError, match=r"cannot be resumed from: its SHA-256"):
         train(config_file, tmp_path / "run", "train.epochs=1", resume=True)
+
+
+@pytest.mark.parametrize("part", ["facts.scaler", "facts.tally", "parts.gradients", "parts.net"])
+def test_a_checkpoint_of_an_older_version_is_refused(
+    config_file: Path, tmp_path: Path, part: str
+) -> None:
+    train(config_file, tmp_path / "run", "train.epochs=1")
+    checkpoint = tmp_path / "run" / "checkpoint.safetensors"
+    saved = load_checkpoint(checkpoint)
+    kind, name = part.split(".")
+    del getattr(saved, kind)[name]
+    save_checkpoint(checkpoint, saved)
+
+    with pytest.raises(BundleError, match=rf"of another medseg3d \(KeyError\('{name}.*Delete it"):
+        train(config_file, tmp_path / "run", "train.epochs=1", resume=True)
+
+
+def test_the_best_weights_are_those_of_the_checkpoint_that_knows_of_them(
+    config_file: Path, tmp_path: Path
+) -> None:
+    run, often = tmp_path / "run", ["train.checkpoint_every=6", "train.validate_every=1"]
+
+    def fail(event: Event) -> None:
+        if event.event == "epoch" and event.epoch == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train_run(load_config(config_file, often), run, watch=fail)
+
+    assert (run / "best.safetensors").exists()
+    facts = load_checkpoint(run / "checkpoint.safetensors").facts
+    (validated,) = (e for e in read_events(run / "metrics.jsonl") if e.event == "validation")
+    assert (facts["epochs_closed"], facts["best"]) == (1, validated.mean_dice)
 
 
 def test_a_patch_too_small_for_the_norm_is_refused_before_any_work(

@@ -240,6 +240,21 @@ def test_a_network_of_monais_goes_on_from_one(build_bundle: Build, tmp_path: Pat
     assert all(torch.equal(net.state_dict()[n], w) for n, w in bundle.net.state_dict().items())
 
 
+def test_channels_that_monais_networks_take_in_another_order_are_told(
+    build_bundle: Build, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = MonaiConfig(name="BasicUNet", arguments={"features": [4, 4, 4, 4, 4, 4]})
+    bundle, path = saved(with_network(build_bundle("t1", "t2"), network), tmp_path)
+    turned = with_network(build_bundle("t2", "t1"), network).recipe
+
+    start_from(fresh(bundle.recipe), bundle.recipe, path)
+    assert not caplog.records
+    start_from(fresh(turned), turned, path)
+
+    [said] = [record.message for record in caplog.records]
+    assert "in their order, those of t1, t2, one, four for t2, t1, one, four" in said
+
+
 def test_other_preprocessing_than_the_sources_is_named(
     source: tuple[Bundle, Path], caplog: pytest.LogCaptureFixture
 ) -> None:

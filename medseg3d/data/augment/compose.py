@@ -1,7 +1,7 @@
 """Plan, read, resample, recolour: the first two where files are read, the others on the device."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from medseg3d.data.augment.spatial import move_patch
 from medseg3d.data.store import StoredCase
 
 
-class Sample(NamedTuple):
-    """The part of a case that a patch is made of, and how; a tuple, so that it can be pinned."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """The part of a case that a patch is made of, and how."""
 
     image_CIJK: Float32[Tensor, "C X Y Z"]
     channels_IJK: Integer[Tensor, "X Y Z"]
@@ -26,6 +27,14 @@ class Sample(NamedTuple):
     size: tuple[int, ...]
     """Of the patch; two numbers make it a slice."""
     plan: Plan
+
+    def pin_memory(self) -> "Sample":
+        """Copy voxels to where a GPU fetches them from by itself; `DataLoader` asks for it."""
+        return replace(
+            self,
+            image_CIJK=self.image_CIJK.pin_memory(),
+            channels_IJK=self.channels_IJK.pin_memory(),
+        )
 
 
 def read_sample(
