@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from medseg3d.config.augment import AugmentConfig
 from medseg3d.config.run import RunConfig
 from medseg3d.errors import ConfigError
 
@@ -100,6 +101,16 @@ def _overridden(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
                 )
             place[name] = dict(inner) if isinstance(inner, dict) else {}
             place = place[name]
+        if (
+            key == "preset"
+            and place.get(key) != value
+            and {*AugmentConfig.model_fields} <= {*place}
+        ):
+            whole = ".".join(sections)
+            raise ConfigError(
+                f"--set '{override}': every knob of {whole} is given already, as in a run's "
+                f"config.yaml, so that a preset would change none; begin anew with {whole}={value}"
+            )
         place[key] = value
     return changed
 

@@ -4,7 +4,7 @@ Rules are nnU-Net's (Isensee et al., Nature Methods 18, 2021; and Revisited, MIC
 reason says otherwise.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -12,9 +12,10 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from medseg3d.config.data import DataConfig
-from medseg3d.config.load import parse_section, read_yaml
+from medseg3d.config.load import override_section, parse_section, read_yaml
 from medseg3d.config.network import MonaiConfig
 from medseg3d.config.run import RunConfig
+from medseg3d.config.section import Section
 from medseg3d.data.cases import find_cases
 from medseg3d.data.layouts import detect_layout
 from medseg3d.errors import ConfigError
@@ -60,15 +61,20 @@ def plan_dataset(
     net: str | None = None,
     spatial_dims: Literal[2, 3] | None = None,
     hours: float | None = None,
+    settings: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> RunPlan:
     """Measure a data set and plan a run; without a GPU one of an hour, unless told otherwise.
 
+    `settings` are knobs of the section `data`, such as `data.missing=zeros`.
+
     Raises:
-        ConfigError: the data set's layout is unknown, or else as `plan_run`.
+        ConfigError: the data set's layout is unknown, no time is given, or else as `plan_run`.
         FormatError: cases cannot be measured; names all of them.
     """
-    data = find_data(dataset)
+    if hours is not None and not hours > 0:
+        raise ConfigError(f"hours are {hours:g}, expected more than 0, or no --hours at all")
+    data = find_data(dataset, settings)
     fingerprint = measure_cases(find_cases(data), data, progress=progress)
     plan = plan_run(data, fingerprint, machine, net=net, spatial_dims=spatial_dims)
     if hours is None and machine.device != "cpu":
@@ -77,12 +83,23 @@ def plan_dataset(
     return spend_hours(plan, hours or 1.0, seconds_per_step=seconds)
 
 
-def find_data(dataset: Path) -> DataConfig:
+class OnlyData(Section):
+    """What a plan begins with."""
+
+    data: DataConfig
+    """Cases, labels, split."""
+
+
+def find_data(dataset: Path, settings: Sequence[str] = ()) -> DataConfig:
     """Read the section `data` of a YAML, or recognise the layout of a folder or table.
 
     Raises:
-        ConfigError: the YAML has no such section, or the layout is unknown.
+        ConfigError: the YAML has no such section, the layout is unknown, or a setting impossible.
     """
+    return override_section(OnlyData(data=_find_data(dataset)), settings).data
+
+
+def _find_data(dataset: Path) -> DataConfig:
     if dataset.suffix.lower() not in (".yaml", ".yml"):
         return detect_layout(dataset)
     content = read_yaml(dataset)
@@ -150,15 +167,16 @@ def spend_hours(plan: RunPlan, hours: float, *, seconds_per_step: float) -> RunP
     steps = max(int(hours * 3600 / seconds_per_step), 1)
     if steps >= EPOCHS * STEPS_PER_EPOCH:
         return plan
-    per_epoch = min(max(steps // 40, 10), STEPS_PER_EPOCH)
-    epochs = max(steps // per_epoch, 1)
+    per_epoch = min(max(steps // 40, 10), STEPS_PER_EPOCH, steps)
+    epochs = steps // per_epoch
     knobs: dict[str, Any] = {
         "epochs": epochs,
         "steps_per_epoch": per_epoch,
         "validate_every": max(epochs // 5, 1),
     }
     reasons = {
-        "train.epochs": f"{epochs * per_epoch} steps, about {hours:.2g} h here: a step took "
+        "train.epochs": f"{epochs * per_epoch} steps, about "
+        f"{epochs * per_epoch * seconds_per_step / 3600:.2g} h here: a step took "
         f"{seconds_per_step:.2g} s"
     }
     if steps < SHORT:

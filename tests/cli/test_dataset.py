@@ -54,3 +54,19 @@ def test_a_config_that_is_there_is_not_written_over(run: Run, phantoms: Path, tm
     assert ended.code == 2
     assert "is there already; give another --out, or --overwrite" in ended.err
     assert (tmp_path / "run.yaml").read_text() == "mine"
+
+
+def test_the_place_to_write_to_is_seen_to_before_measuring(
+    run: Run, phantoms: Path, tmp_path: Path
+):
+    (tmp_path / "file").touch()
+    ended = run("fingerprint", tmp_path / "no data", "-o", tmp_path / "file" / "run.yaml")
+    assert ended.code == 2
+    assert "File exists" in ended.err or "Not a directory" in ended.err
+    ended = run("fingerprint", tmp_path / "no data", "-o", tmp_path, "--overwrite")
+    assert ended.code == 2
+    assert "is there already; give another --out" in ended.err
+    out = tmp_path / "new" / "run.yaml"
+    ended = run("fingerprint", phantoms, "-o", out, "--memory", "1500MiB", "--hours", "0.001")
+    assert ended.code == 0, ended.err
+    assert out.is_file()

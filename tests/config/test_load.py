@@ -242,3 +242,22 @@ def test_a_key_given_twice_is_refused(tmp_path: Path):
     (tmp_path / "run.yaml").write_text("train: {epochs: 3}\ntrain: {epochs: 4}\n")
     with pytest.raises(ConfigError, match="is not YAML: train stands there twice"):
         load_config(tmp_path / "run.yaml")
+
+
+def test_a_preset_that_would_change_nothing_is_refused(tmp_path: Path):
+    given = parse_section(RunConfig, a_run(), source="test").model_dump(mode="json")
+    said = refusal(given, tmp_path, "train.augment.preset=nnunet")
+    assert "every knob of train.augment is given already" in said
+    assert "begin anew with train.augment=nnunet" in said
+    run = load_config(tmp_path / "run.yaml", ["train.augment=nnunet"])
+    assert run.train.augment.rotation_degrees == 30
+    same = load_config(tmp_path / "run.yaml", ["train.augment.preset=light"])
+    assert same == parse_section(RunConfig, given, source="test")
+
+
+def test_a_preset_leaves_what_a_file_says(tmp_path: Path):
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(a_run(train={"augment": {"mirror_axes": [0, 2]}})))
+    augment = load_config(path, ["train.augment.preset=nnunet"]).train.augment
+    assert augment.mirror_axes == (0, 2)
+    assert augment.rotation_degrees == 30

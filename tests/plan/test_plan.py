@@ -14,7 +14,7 @@ from medseg3d.errors import ConfigError
 from medseg3d.geometry.resample import spaced_grid
 from medseg3d.plan.frame import choose_frame, choose_mirrors, choose_outputs, choose_preprocess
 from medseg3d.plan.machine import Machine, find_machine
-from medseg3d.plan.run import RunPlan, find_data, plan_run, spend_hours
+from medseg3d.plan.run import RunPlan, find_data, plan_dataset, plan_run, spend_hours
 from medseg3d.preprocess.fingerprint import Channel, Extent, Fingerprint, Region, Spread
 from medseg3d.volume import Grid, grid_difference
 
@@ -173,6 +173,20 @@ def test_the_epochs_are_what_the_hours_allow(plan: RunPlan):
     assert spend_hours(plan, 1e-6, seconds_per_step=2.0).config.train.epochs == 1
 
 
+def test_a_run_of_few_steps_does_not_take_longer_than_it_may_nor_says_so(plan: RunPlan):
+    short = spend_hours(plan, 0.1, seconds_per_step=72.0)
+    assert short.config.train.epochs * short.config.train.steps_per_epoch == 5
+    assert short.reasons["train.epochs"].startswith("5 steps, about 0.1 h here")
+    least = spend_hours(plan, 0.01, seconds_per_step=72.0)
+    assert least.reasons["train.epochs"].startswith("1 steps, about 0.02 h here")
+
+
+@pytest.mark.parametrize("hours", [0.0, -1.0, float("nan")])
+def test_no_time_is_no_time_to_train_in(tmp_path: Path, hours: float):
+    with pytest.raises(ConfigError, match="expected more than 0, or no --hours at all"):
+        plan_dataset(tmp_path, Machine(GIB), hours=hours)
+
+
 def test_networks_that_do_not_say_how_they_halve_are_refused():
     with pytest.raises(ConfigError, match=r"no plan for 'monai/UNETR': networks of MONAI's do not"):
         plan_run(data(), cases((1.0, 1.0, 1.0)), Machine(GIB), net="monai/UNETR")
@@ -182,6 +196,17 @@ def test_a_yaml_without_data_is_refused(tmp_path: Path):
     (tmp_path / "run.yaml").write_text("train: {epochs: 3}")
     with pytest.raises(ConfigError, match="has no section 'data', which says where the cases lie"):
         find_data(tmp_path / "run.yaml")
+
+
+def test_what_is_found_can_be_set_otherwise(tmp_path: Path):
+    (tmp_path / "run.yaml").write_text(
+        "data: {folder: f, images: {t1: '{case}.nii.gz'}, labels: brats2021}"
+    )
+    found = find_data(tmp_path / "run.yaml", ["data.missing=zeros", "data.split.num_folds=3"])
+    assert (found.missing, found.split.num_folds) == ("zeros", 3)
+    assert found.labels == find_data(tmp_path / "run.yaml").labels
+    with pytest.raises(ConfigError, match="train: unknown key"):
+        find_data(tmp_path / "run.yaml", ["train.epochs=3"])
 
 
 def test_memory_is_what_is_asked_for():
