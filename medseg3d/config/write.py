@@ -8,6 +8,7 @@ from typing import Any, Final
 import yaml
 from pydantic import BaseModel
 
+from medseg3d.config.augment import AugmentConfig
 from medseg3d.config.run import RunConfig
 from medseg3d.datasets import DATASETS
 from medseg3d.labels import LabelScheme
@@ -15,7 +16,7 @@ from medseg3d.labels import LabelScheme
 WIDTH: Final = 100
 """Most columns of a line, but for names that are longer."""
 
-NAMING: Final = ("kind",)
+NAMING: Final = ("kind", "preset")
 """Knobs that say what a section is; they come first, and are written whatever they are."""
 
 
@@ -56,6 +57,8 @@ def _is_said(section: BaseModel, name: str) -> bool:
     """Tell whether a knob must be written: it is set to something else than its default."""
     if name in NAMING:
         return True
+    if isinstance(section, AugmentConfig):
+        return getattr(section, name) != getattr(AugmentConfig(preset=section.preset), name)
     field = type(section).model_fields[name]
     default = field.get_default(call_default_factory=True)
     return name in section.model_fields_set and getattr(section, name) != default

@@ -11,11 +11,13 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from medseg3d.config.augment import AugmentConfig
 from medseg3d.config.data import DataConfig
 from medseg3d.config.load import override_section, parse_section, read_yaml
 from medseg3d.config.network import MonaiConfig
 from medseg3d.config.run import RunConfig
 from medseg3d.config.section import Section
+from medseg3d.config.train import TrainConfig
 from medseg3d.data.cases import find_cases
 from medseg3d.data.layouts import detect_layout
 from medseg3d.errors import ConfigError
@@ -179,12 +181,20 @@ def spend_hours(plan: RunPlan, hours: float, *, seconds_per_step: float) -> RunP
         f"{epochs * per_epoch * seconds_per_step / 3600:.2g} h here: a step took "
         f"{seconds_per_step:.2g} s"
     }
+    kept = dict(plan.reasons)
     if steps < SHORT:
-        knobs["learning_rate"] = 3e-3
+        own = plan.config.train.augment
+        knobs |= {
+            "optimizer": "adamw",
+            "learning_rate": 3e-3,
+            "weight_decay": TrainConfig().weight_decay,
+            "augment": AugmentConfig(mirror_axes=own.mirror_axes, thick_axis=own.thick_axis),
+        }
         reasons["train.learning_rate"] = "the run is short"
+        del kept["train.optimizer"], kept["train.augment.preset"]
     train = plan.config.train.model_copy(update=knobs)
     config = plan.config.model_copy(update={"train": train})
-    return replace(plan, config=config, reasons=plan.reasons | reasons)
+    return replace(plan, config=config, reasons=kept | reasons)
 
 
 def _choose_training(fit: Fit, machine: Machine) -> Choices:
@@ -201,12 +211,22 @@ def _choose_training(fit: Fit, machine: Machine) -> Choices:
         True: f"5 % of the data set's voxels are {fit.enough} patches; two at least",
         False: f"as many as {say_memory(machine.memory)} allow",
     }[batch >= fit.enough]
+    thin = patch.index(min(patch))
+    thick_axis = thin if len(patch) == 3 and max(patch) > 3 * patch[thin] else None
     return {
         "train.patch_size": (patch, f"{limit}, made divisible by the strides"),
         "train.batch_size": (batch, why_batch),
         "train.epochs": (EPOCHS, "nnU-Net's 250,000 steps; shorter with --hours"),
         "train.steps_per_epoch": (STEPS_PER_EPOCH, ""),
         "train.validate_every": (50, ""),
+        "train.optimizer": ("sgd", "nnU-Net's, with its rate and decay"),
+        "train.learning_rate": (0.01, ""),
+        "train.weight_decay": (3e-5, ""),
+        "train.augment.preset": ("nnunet", "for a long run"),
+        "train.augment.thick_axis": (
+            thick_axis,
+            "" if thick_axis is None else "patches are over 3 times shorter along it",
+        ),
         "train.foreground_share": (FOREGROUND, "nnU-Net's: a third of the patches on a label"),
         "train.precision": (
             machine.precision,

@@ -181,6 +181,23 @@ def test_a_run_of_few_steps_does_not_take_longer_than_it_may_nor_says_so(plan: R
     assert least.reasons["train.epochs"].startswith("1 steps, about 0.02 h here")
 
 
+def test_a_long_run_is_nnunets_and_a_short_one_learns_faster_from_patches_changed_less(
+    plan: RunPlan, tmp_path: Path
+):
+    for run, expected in (
+        (plan, ("sgd", 0.01, 3e-5, "nnunet")),
+        (spend_hours(plan, 1.0, seconds_per_step=2.0), ("adamw", 3e-3, 1e-4, "light")),
+    ):
+        train = run.config.train
+        found = (train.optimizer, train.learning_rate, train.weight_decay, train.augment.preset)
+        assert found == expected
+        assert train.augment.mirror_axes == plan.config.train.augment.mirror_axes
+        written = write_config(run.config, run.reasons)
+        (tmp_path / "run.yaml").write_text(written)
+        assert load_config(tmp_path / "run.yaml") == run.config
+        assert "rotation" not in written  # what a preset sets need not be said
+
+
 @pytest.mark.parametrize("hours", [0.0, -1.0, float("nan")])
 def test_no_time_is_no_time_to_train_in(tmp_path: Path, hours: float):
     with pytest.raises(ConfigError, match="expected more than 0, or no --hours at all"):
