@@ -124,7 +124,7 @@ def test_what_is_seen_of_voxels_does_not_depend_on_dtype_or_order_in_memory(tmp_
         check(Case("p", {"t1": tmp_path / name})).seen["t1"] for name in ("a.nii", "b.nii.gz")
     )
     assert first == second
-    rewrite(tmp_path / "c.nii", values.reshape(1, *SHAPE[::-1]))
+    rewrite(tmp_path / "c.nii", values[0].reshape(SHAPE[::-1], order="F")[None])
     turned = check(Case("p", {"t1": tmp_path / "c.nii"})).seen["t1"]
     assert turned.digest != first.digest
     assert first.level == pytest.approx(values[values != 0].mean())
