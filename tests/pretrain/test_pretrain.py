@@ -32,7 +32,7 @@ from medseg3d.train.run import train_run
 from medseg3d.train.transfer import start_from
 
 METHODS = ["masked", "simclr"]
-SHORT = ["pretrain.epochs=3", "pretrain.steps_per_epoch=4", "pretrain.batch_size=4"]
+SHORT = ["pretrain.epochs=3", "pretrain.steps_per_epoch=2", "pretrain.batch_size=2"]
 NARROW = {"channels": [4, 6, 8], "encoder_blocks": 1, "decoder_blocks": 1}
 
 
@@ -49,6 +49,7 @@ def pretrain(config_file: Path, out: Path, *knobs: str, resume: bool = False) ->
     return pretrain_run(load_config(config_file, [*SHORT, *knobs]), out, resume=resume)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "left"), [("masked", 0.9), ("simclr", 0.98)])
 def test_images_alone_teach_an_encoder(
     method: str, left: float, config_file: Path, tmp_path: Path
@@ -69,6 +70,7 @@ def test_images_alone_teach_an_encoder(
     assert parts == ({"encoder", "decoder"} if method == "masked" else {"encoder"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("spatial_dims", [2, 3])
 @pytest.mark.parametrize("preset", NETS)
@@ -92,7 +94,7 @@ def test_what_any_network_learns_is_a_start_for_its_segmentation(
     assert drawn == ({"heads"} if method == "masked" else {"decoder", "heads"})
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["masked", pytest.param("simclr", marks=pytest.mark.slow)])
 def test_a_run_cut_off_goes_on_to_the_same_bytes(
     method: str, config_file: Path, tmp_path: Path
 ) -> None:
@@ -113,6 +115,7 @@ def test_a_run_cut_off_goes_on_to_the_same_bytes(
     assert pretrain(config_file, other, knob, "train.seed=1").read_bytes() != expected
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_what_is_seen(config_file: Path, tmp_path: Path) -> None:
     one = pretrain(config_file, tmp_path / "one", "pretrain.method=simclr")
     two = pretrain(config_file, tmp_path / "two", "pretrain.method=simclr", "train.num_workers=1")
@@ -189,11 +192,13 @@ def test_a_run_of_training_is_none_to_go_on_with(config_file: Path, tmp_path: Pa
         pretrain_run(config, tmp_path / "run", resume=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_learns_the_same_and_goes_on_as_it_was(
     precision: str, config_file: Path, tmp_path: Path
 ) -> None:
     knobs = ["network.dropout=0", "train.clip_norm=0.001", "pretrain.learning_rate=0.01"]
+    knobs += ["pretrain.steps_per_epoch=4", "pretrain.batch_size=4"]
 
     pretrain(config_file, tmp_path / "exact", *knobs)
     pretrain(config_file, tmp_path / "half", *knobs, f"train.precision={precision}")

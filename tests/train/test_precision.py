@@ -133,6 +133,7 @@ def test_a_network_that_does_not_train_is_run_as_it_was() -> None:
     assert torch.equal(plain(image), quick(image))
 
 
+@pytest.mark.slow
 def test_what_is_learnt_is_as_good_as_in_fp32() -> None:
     dices = [learn("fp32"), learn("bf16")]
     assert min(dices) > 0.85

@@ -18,7 +18,10 @@ from medseg3d.train.trainer import Trainer
 from medseg3d.volume import Volume
 
 
-@pytest.mark.parametrize("loss", ["{}", "{region_term: tversky, voxel_term: focal}"])
+@pytest.mark.parametrize(
+    "loss",
+    ["{}", pytest.param("{region_term: tversky, voxel_term: focal}", marks=pytest.mark.slow)],
+)
 def test_regions_are_learnt_and_validated_as_evaluate_does(
     config_file: Path, tmp_path: Path, loss: str
 ) -> None:

@@ -62,6 +62,22 @@ def test_a_signal_saves_the_very_step_and_the_run_goes_on_from_there(
     assert_same_run(whole, run)
 
 
+@pytest.mark.slow
+def test_the_scale_of_fp16_and_the_mean_of_weights_go_on_from_where_they_were(
+    config_file: Path, tmp_path: Path
+) -> None:
+    knobs = ["train.epochs=1", "train.precision=fp16", "train.ema_decay=0.9"]
+    config = load_config(config_file, knobs)
+    train_run(config, tmp_path / "whole")
+
+    with pytest.raises(Stopped):
+        train_run(config, tmp_path / "cut", progress=signal_at(5, signal.SIGTERM))
+    train_run(config, tmp_path / "cut", resume=True)
+
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.slow
 def test_workers_that_get_the_signal_too_let_the_step_be_finished(
     config_file: Path, tmp_path: Path, whole: Path
 ) -> None:
