@@ -20,6 +20,9 @@ BEST: Final = "best.safetensors"
 MODEL: Final = "model.safetensors"
 """The bundle to predict with."""
 
+FIRST_FOLD: Final = "fold_0"
+"""Folder in that of a cross-validation."""
+
 FREE: Final = {"train.device", "train.devices", "train.num_workers", "train.tensorboard"}
 """Knobs that a resumed run may change: they say where and beside what it runs."""
 
@@ -33,8 +36,13 @@ def claim_run(config: RunConfig, folder: Path, *, resume: bool) -> Iterator[None
 
     Raises:
         ConfigError: the folder holds a run and `resume` is off, a run of another configuration,
-            or one that is going on.
+            one that is going on, or a run a fold.
     """
+    if (folder / FIRST_FOLD).is_dir():
+        raise ConfigError(
+            f"'{folder}' holds a cross-validation, a run in each fold_N; a single run belongs "
+            "beside it. Choose another --out, or go on with --fold all --resume."
+        )
     prepare_folder(folder)
     with (folder / ".lock").open("w") as lock:
         try:

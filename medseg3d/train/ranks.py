@@ -173,5 +173,6 @@ def explained() -> Iterator[None]:
         if isinstance(error, MedSegError) or "gloo/" not in str(error):
             raise
         raise ConfigError(
-            "another process of this training ended and says why; then go on with --resume"
+            "another process of this training ended; it says why, or its exit code does. Then go "
+            "on with --resume"
         ) from error

@@ -110,6 +110,13 @@ def train_run(
 
 def _finish(trainer: Trainer, split: Split, folder: Path, report: Progress) -> TrainedRun:
     """Ship a bundle, and score it."""
+    if trainer.epochs_closed < trainer.config.epochs:
+        log.warning(
+            "training ended after epoch %d of %d: %d validations brought no better mean Dice",
+            trainer.epochs_closed,
+            trainer.config.epochs,
+            trainer.fruitless,
+        )
     model = folder / MODEL
     if trainer.config.ship == "best":
         write_atomically(model, (folder / BEST).read_bytes())

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medseg3d.data.store import StoredCase
+from medseg3d.errors import ConfigError
 from medseg3d.evaluate.overlap import dice
 from medseg3d.labels import channels_to_values, drop_ignored, region_masks
 from medseg3d.nets.bundle import Bundle
@@ -21,6 +22,9 @@ def validate_cases(
     """Give each region's mean Dice on the preprocessed grid, the cases shared among processes.
 
     None where a signal came before all were seen.
+
+    Raises:
+        ConfigError: the network cannot segment a case, as when training diverged.
     """
     bundle.net.eval()
     engine = compose_engine([bundle])
@@ -41,7 +45,13 @@ def validate_cases(
 
 def _score(engine: Engine, case: StoredCase, bundle: Bundle) -> dict[str, float]:
     labels = bundle.recipe.labels
-    predicted = predict_image(engine, case.image_CIJK, bundle.recipe).values_IJK
+    try:
+        predicted = predict_image(engine, case.image_CIJK, bundle.recipe).values_IJK
+    except ConfigError as error:
+        raise ConfigError(
+            f"case '{case.id}' cannot be validated: {error}; or training diverged: lower "
+            "train.learning_rate, or set train.clip_norm"
+        ) from error
     reference = channels_to_values(case.channels_IJK, labels)
     maps = drop_ignored(reference, predicted, labels)
     masks = zip(*(region_masks(label_map, labels) for label_map in maps), strict=True)

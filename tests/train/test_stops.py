@@ -145,7 +145,7 @@ def test_the_second_signal_does_not_wait() -> None:
 
 
 def test_training_ends_early_when_validation_brings_nothing(
-    config_file: Path, tmp_path: Path
+    config_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = load_config(
         config_file,
@@ -160,6 +160,7 @@ def test_training_ends_early_when_validation_brings_nothing(
     means = [e.mean_dice for e in events if e.event == "validation"]
     best = max(range(len(means)), key=means.__getitem__)
     assert len(epochs) == best + 3 < 9
+    assert f"ended after epoch {best + 3} of 9: 2 validations brought no better" in caplog.text
     shipped, best_bundle = (tmp_path / "run" / f"{n}.safetensors" for n in ("model", "best"))
     assert shipped.read_bytes() == best_bundle.read_bytes()
     assert load_bundle(trained.model).recipe.labels.name == "balls"

@@ -168,6 +168,9 @@ def test_a_folder_with_a_run_is_not_taken_for_another(config_file: Path, tmp_pat
         train(config_file, run, "train.epochs=1")
     with pytest.raises(ConfigError, match=r"differs in train\.epochs, train\.seed"):
         train(config_file, run, "train.epochs=2", "train.seed=3", resume=True)
+    (tmp_path / "folds" / "fold_0").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"holds a cross-validation.*--fold all --resume"):
+        train(config_file, tmp_path / "folds", "train.epochs=1")
 
 
 def test_resuming_a_finished_run_changes_nothing(config_file: Path, tmp_path: Path) -> None:
@@ -238,6 +241,21 @@ def test_divergence_stops_the_training_and_says_so(config_file: Path, tmp_path: 
             "train.learning_rate=1.0e+30",
             "train.clip_norm=null",
             "network.norm=none",
+        )
+
+
+def test_divergence_that_validation_sees_first_says_so_too(
+    config_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"case 'ball_\d' cannot be validated: .*NaN.*diverged"):
+        train(
+            config_file,
+            tmp_path / "run",
+            "train.epochs=1",
+            "train.steps_per_epoch=1",
+            "train.optimizer=sgd",
+            "train.learning_rate=1.0e+36",
+            "train.clip_norm=null",
         )
 
 
