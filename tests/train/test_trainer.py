@@ -357,13 +357,34 @@ def test_the_best_weights_are_those_of_the_checkpoint_that_knows_of_them(
         if event.event == "epoch" and event.epoch == 2:
             raise InterruptedError
 
+    config = load_config(config_file, often)
     with pytest.raises(InterruptedError):
-        train_run(load_config(config_file, often), run, watch=fail)
+        train_run(config, run, watch=fail)
 
     assert (run / "best.safetensors").exists()
     facts = load_checkpoint(run / "checkpoint.safetensors").facts
     (validated,) = (e for e in read_events(run / "metrics.jsonl") if e.event == "validation")
     assert (facts["epochs_closed"], facts["best"]) == (1, validated.mean_dice)
+    split = split_cases(find_cases(config.data), config.data.split, folder=config.data.folder)
+    resumed = Trainer(config, split, run)
+    assert (resumed.best, resumed.fruitless) == (validated.mean_dice, 0)
+
+
+def test_dropout_differs_from_step_to_step_and_is_the_same_for_the_same(
+    config_file: Path, tmp_path: Path
+) -> None:
+    config = load_config(config_file, QUICK)
+    train_run(config, tmp_path / "run")
+    split = split_cases(find_cases(config.data), config.data.split, folder=config.data.folder)
+    drawn = []
+    with torch.random.fork_rng():
+        trainer = Trainer(config, split, tmp_path / "run")
+        for step in (0, 1, 0):
+            trainer._seed(step)
+            drawn.append(torch.rand(4))
+
+    assert torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], drawn[1])
 
 
 def test_a_patch_too_small_for_the_norm_is_refused_before_any_work(
