@@ -50,7 +50,7 @@ def by_nnunet(folder: Path, scratch: Path, steps: int, batch: int) -> dict[str, 
     """Plan, preprocess, train and validate as nnU-Net does, but for STEPS and BATCH."""
     for name in ("raw", "preprocessed", "results"):
         os.environ[f"nnUNet_{name}"] = str(scratch / name)
-    os.environ |= {"nnUNet_n_proc_DA": "0", "nnUNet_compile": "f"}
+    os.environ |= {"nnUNet_n_proc_DA": "1", "nnUNet_compile": "f"}  # planning takes no 0
     write_raw(folder, scratch / "raw" / DATASET)
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api  # noqa: PLC0415
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # noqa: PLC0415
@@ -59,6 +59,7 @@ def by_nnunet(folder: Path, scratch: Path, steps: int, batch: int) -> dict[str, 
     api.extract_fingerprints([4], num_processes=1)
     api.plan_experiments([4])
     api.preprocess([4], configurations=["3d_fullres"], num_processes=[1])
+    os.environ |= {"nnUNet_n_proc_DA": "0"}
     planned = scratch / "preprocessed" / DATASET
     splits = json.dumps([listed(folder)])
     (planned / "splits_final.json").write_text(splits)
