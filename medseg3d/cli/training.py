@@ -71,6 +71,7 @@ def train(
 def _one_voice() -> Iterator[None]:
     """Let the first of several processes say what is wrong with what all were asked."""
     from medseg3d.train.launcher import is_first
+    from medseg3d.train.ranks import leave_ranks
 
     try:
         yield
@@ -78,6 +79,8 @@ def _one_voice() -> Iterator[None]:
         if is_first():
             raise
         raise typer.Exit(2) from None
+    finally:
+        leave_ranks()
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def start_processes(arguments: Sequence[str], devices: int) -> int:
     try:
         run(get_args_parser().parse_args(options))  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
-        code = error.get_first_failure()[1].exitcode
+        code = _first_told(error)
         return code if code > 0 else 128 - code  # negative: the signal that killed it
     except SignalException as stopped:
         return exit_code(signal.Signals(stopped.sigval))
@@ -73,6 +73,15 @@ def start_processes(arguments: Sequence[str], devices: int) -> int:
         logging.disable(logging.NOTSET)
         signal.signal(signal.SIGUSR1, before)
     return 0
+
+
+def _first_told(error: ChildFailedError) -> int:
+    """Give the exit code of the first process to fail, of those that abort for its sake only last.
+
+    A process whose connections break while it ends is aborted by them, whatever it had to say.
+    """
+    codes = [f.exitcode for f in sorted(error.failures.values(), key=lambda f: f.timestamp)]
+    return next((code for code in codes if code != -signal.SIGABRT), codes[0])
 
 
 def exit_code(stopped_by: signal.Signals) -> int:

@@ -160,6 +160,12 @@ def _build_precision(config: TrainConfig, device: str) -> Precision:
     return MixedPrecision("16-mixed", device, torch.amp.GradScaler(device))
 
 
+def leave_ranks() -> None:
+    """Close the connections between processes; else they may abort one that ends."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """Say that another process ended where torch says that a connection did.

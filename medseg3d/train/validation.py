@@ -29,12 +29,19 @@ def validate_cases(
     bundle.net.eval()
     engine = compose_engine([bundle])
     found: dict[int, dict[str, float]] = {}
+    fault: ConfigError | None = None
     for number in range(ranks.number, len(cases), ranks.count):
         if stop:
             break
-        found[number] = _score(engine, cases[number], bundle)
-    shares = ranks.gather(found)
-    scores = dict(sorted(entry for share in shares for entry in share.items()))
+        try:
+            found[number] = _score(engine, cases[number], bundle)
+        except ConfigError as error:  # all processes are to know, and the first to say
+            fault = error
+            break
+    shares = ranks.gather((found, fault))
+    if faults := [fault for _, fault in shares if fault]:
+        raise faults[0]
+    scores = dict(sorted(entry for share, _ in shares for entry in share.items()))
     if len(scores) < len(cases):
         return None
     return {
