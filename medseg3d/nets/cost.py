@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, UntypedStorage, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.nn.functional import cross_entropy, softmax
+from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -120,10 +120,9 @@ def measure_step(
 
 
 def _overlap_and_entropy(logits: Tensor) -> Tensor:
-    """Take what a loss of regions and voxels takes: probabilities, and labels as as many masks."""
+    """Take what a loss of regions and voxels takes, which holds probabilities once."""
     channels = torch.zeros((len(logits), *logits.shape[2:]), dtype=torch.long, device=logits.device)
-    masks = torch.empty_like(logits)
-    return cross_entropy(logits, channels) - (softmax(logits, dim=1) * masks).mean()
+    return cross_entropy(logits, channels)
 
 
 def _count_kept(net: nn.Module, image: Tensor) -> int:

@@ -12,7 +12,7 @@ from medseg3d.nets.cost import StepMemory, measure_step
 from medseg3d.plan.topology import Topology, largest_topology, smaller_topology
 from medseg3d.predict.limits import say_memory
 
-PROGRAM: Final = 800 * 2**20
+PROGRAM: Final = 650 * 2**20
 """Bytes of libraries, and of what they set aside, before the first step."""
 
 SURE: Final = 1.4

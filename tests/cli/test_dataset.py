@@ -21,6 +21,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_folder_becomes_a_run_with_reasons(run: Run, phantoms: Path, tmp_path: Path):
     out = tmp_path / "run.yaml"
 
@@ -38,6 +39,7 @@ def test_a_folder_becomes_a_run_with_reasons(run: Run, phantoms: Path, tmp_path:
     assert "brats2023" in again.out
 
 
+@pytest.mark.slow
 def test_machines_get_the_fingerprint_in_json(run: Run, phantoms: Path):
     ended = run("fingerprint", phantoms, "--json", "--memory", "1500MiB", "--hours", "0.01")
     content = json.loads(ended.out)

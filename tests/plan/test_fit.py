@@ -26,6 +26,7 @@ def test_hippocampus_gets_nnunets_patch_and_batch():
     assert len(fit.network.channels) == 4
 
 
+@pytest.mark.slow
 def test_more_memory_never_gives_a_smaller_patch_or_batch():
     seen = [fit_patch(NETS["resenc_m"], BRATS, memory=n * GIB) for n in (4, 12, 48)]
     voxels = [fit.topology.voxels for fit in seen]
@@ -35,6 +36,7 @@ def test_more_memory_never_gives_a_smaller_patch_or_batch():
         assert 0.6 * memory * GIB < fit.memory <= memory * GIB or fit.whole
 
 
+@pytest.mark.slow
 def test_half_precision_lets_patches_grow_and_narrow_networks_too():
     wide = fit_patch(NETS["resenc_m"], BRATS, memory=10 * GIB)
     half = fit_patch(NETS["resenc_m"], BRATS, memory=10 * GIB, half=True)

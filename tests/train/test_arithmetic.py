@@ -37,6 +37,7 @@ def test_half_precision_learns_and_resumes(
     train_run(load_config(config_file, settings), tmp_path / "run", resume=True)
 
 
+@pytest.mark.slow
 def test_two_accumulated_batches_are_one_of_twice_the_size(
     config_file: Path, tmp_path: Path
 ) -> None:
@@ -62,6 +63,7 @@ def test_the_mean_of_the_weights_is_validated_and_shipped(
     assert torch.equal(load_file(tmp_path / "run" / "best.safetensors")[name], parts["ema"][name])
 
 
+@pytest.mark.slow
 def test_frozen_parts_stay_and_training_starts_from_a_bundle(
     config_file: Path, tmp_path: Path
 ) -> None:
@@ -114,6 +116,7 @@ def test_other_faults_pass_and_precision_is_the_callers_again() -> None:
     assert before == (torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark)
 
 
+@pytest.mark.slow
 def test_a_deterministic_run_gives_what_any_gives_on_a_cpu(
     config_file: Path, tmp_path: Path
 ) -> None:

@@ -53,6 +53,7 @@ def test_folds_that_start_from_one_file_are_warned_of(
     assert "every fold starts from 'absent.safetensors'" in caplog.messages[0]
 
 
+@pytest.mark.slow
 def test_a_resumed_cross_validation_passes_over_what_is_done(
     config_file: Path, tmp_path: Path
 ) -> None:

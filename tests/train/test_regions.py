@@ -40,6 +40,7 @@ def test_regions_are_learnt_and_validated_as_evaluate_does(
     assert read_events(run / "metrics.jsonl")[-1].dice == pytest.approx(end.dice, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_ignored_voxels_are_neither_learnt_from_nor_scored_nor_predicted(
     config_file: Path, tmp_path: Path
 ) -> None:

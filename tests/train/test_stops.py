@@ -97,6 +97,7 @@ def test_workers_that_get_the_signal_too_let_the_step_be_finished(
     assert_same_run(whole, run)
 
 
+@pytest.mark.slow
 def test_a_signal_during_validation_leaves_the_epoch_open(
     config_file: Path, tmp_path: Path, whole: Path
 ) -> None:
@@ -144,6 +145,7 @@ def test_the_second_signal_does_not_wait() -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_training_ends_early_when_validation_brings_nothing(
     config_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

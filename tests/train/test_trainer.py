@@ -74,6 +74,7 @@ def test_2d_networks_train_too(config_file: Path, tmp_path: Path) -> None:
     assert load_bundle(tmp_path / "run" / "model.safetensors").recipe.spatial_dims == 2
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_whatever_the_workers(
     config_file: Path, tmp_path: Path
 ) -> None:
