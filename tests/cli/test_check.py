@@ -26,6 +26,7 @@ def write(path: Path, array: np.ndarray) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_data_set_is_checked_by_its_config_or_by_its_folder_alone(
     run: Run, hippocampus: Path, brats: Path
 ) -> None:

@@ -58,6 +58,7 @@ def test_a_config_that_is_there_is_not_written_over(run: Run, phantoms: Path, tm
     assert (tmp_path / "run.yaml").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_the_place_to_write_to_is_seen_to_before_measuring(
     run: Run, phantoms: Path, tmp_path: Path
 ):

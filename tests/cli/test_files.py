@@ -9,6 +9,7 @@ from pydicom.fileset import FileSet
 from .conftest import Run
 
 
+@pytest.mark.slow
 def test_info_lists_the_series_of_a_folder(run: Run, shared_data: Path):
     ended = run("info", shared_data / "dicom", "--json")
     rows = json.loads(ended.out)["series"]
@@ -45,6 +46,7 @@ def test_info_says_where_there_is_no_dicom(run: Run, tmp_path: Path):
     assert "holds no DICOM" in ended.err
 
 
+@pytest.mark.slow
 def test_convert_writes_what_it_can_and_tells_the_rest(run: Run, shared_data: Path, tmp_path: Path):
     ended = run("convert", shared_data / "dicom", "--out", tmp_path / "out")
     assert ended.code == 1

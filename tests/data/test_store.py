@@ -154,6 +154,7 @@ def test_a_case_whose_writing_is_interrupted_leaves_nothing(
     assert [path.name for path in store.folder.iterdir()] == ["p1.key"]
 
 
+@pytest.mark.slow
 def test_processes_that_write_the_same_cases_at_once_do_no_harm(tmp_path: Path):
     writers = [
         subprocess.Popen(

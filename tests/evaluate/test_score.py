@@ -138,6 +138,7 @@ class TestCase:
         score = score_case(*apart, scheme=scheme).regions["b"].measures
         assert (score["dice"], score["hd95"], score["nsd_9.0"]) == (0, 373, 0)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("spacing", [(0.5, 0.5, 0.5), (0.9, 0.9, 3.0), (1.0, 1.0, 1.0)])
     def test_a_tilted_header_of_32_bits_moves_no_distance_across_a_tolerance(self, spacing):
         rng = np.random.default_rng(0)
@@ -501,6 +502,7 @@ class TestFiles:
             write_scores(scores, tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_scoring_starts_without_torch_and_without_scipys_image_routines():
     code = "import sys, medseg3d.evaluate.folder; print(*sys.modules)"
     loaded = subprocess.run(

@@ -32,6 +32,7 @@ def build(net: str | MonaiConfig, *, dims: int = 3) -> ForeignNet:
     return build_net(net, spatial_dims=dims, in_channels=2, out_channels=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("config", [BASIC, SEGRES, DYN], ids=lambda config: config.name)
 def test_logits_have_the_size_of_the_image(config: MonaiConfig, dims: int):

@@ -74,6 +74,7 @@ def test_a_patch_is_divisible_holds_the_size_and_leaves_four_voxels_where_halved
     assert len(plan.kernels) == len(plan.strides) + 1
 
 
+@pytest.mark.slow
 @given(given_size=SIZES)
 @settings(deadline=None, max_examples=50)
 def test_shrinking_ends_and_never_grows(given_size):

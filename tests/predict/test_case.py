@@ -190,6 +190,7 @@ def test_a_lower_threshold_finds_more_of_its_region_alone(build_bundle: Build) -
     assert rims[0] > rims[1] > rims[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spatial_dims", [2, 3])
 def test_several_models_segment_a_case_together(
     tmp_path: Path, build_bundle: Build, spatial_dims: int

@@ -55,6 +55,7 @@ def test_a_folder_of_dicom_gives_nifti_on_its_grid(model: Path, liver: Path, tmp
     np.testing.assert_allclose(label_map.affine, image.affine, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_segmentation_holds_the_same_voxels_and_names_its_model(
     model: Path, liver: Path, tmp_path: Path
 ):
@@ -97,6 +98,7 @@ def test_contours_belong_to_the_series(model: Path, shared_data: Path, tmp_path:
     assert names <= {"one", "four"}
 
 
+@pytest.mark.slow
 def test_a_volume_of_several_is_chosen_by_its_name(model: Path, shared_data: Path, tmp_path: Path):
     source = shared_data / "dicom/mr_epi_4d_ge/dicom"
     (refused,) = predict_inputs(model, [source], tmp_path / "none", settings=CODED)

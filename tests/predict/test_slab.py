@@ -43,6 +43,7 @@ def joined(parts: list[tuple[tuple[slice, ...], Tensor]], shape: tuple[int, ...]
     return whole
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(shape=SHAPES, tile=TILES, overlap=st.floats(0, 0.7), outputs=OUTPUTS)
 def test_streamed_decisions_are_those_of_the_whole_logits(
@@ -70,6 +71,7 @@ def test_streamed_decisions_are_those_of_the_whole_logits(
     torch.testing.assert_close(maps, predict_logits(as_logit, image, **how)[3:])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(shape=SHAPES, tile=TILES, overlap=st.floats(0, 0.7), batch=st.integers(1, 3))
 def test_where_every_tile_is_wanted_nothing_changes(

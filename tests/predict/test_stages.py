@@ -282,6 +282,7 @@ def test_an_interrupt_while_a_write_is_waited_for_loses_none_and_tells_none_befo
     assert [attempt.case.id for attempt in told] == [*"012"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("interruptible")
 def test_a_write_that_hangs_is_told_as_little_as_those_behind_it(
     monkeypatch: pytest.MonkeyPatch,

@@ -300,12 +300,14 @@ def test_what_killed_processes_left_is_removed_but_not_what_may_be_written_now(
 
 
 class TestWorkers:
+    @pytest.mark.slow
     def test_their_number_changes_no_byte(self, cases: list[Case], store: Store, tmp_path: Path):
         alone = Store(tmp_path / "alone")
         assert preprocess(cases, store, workers=2) == {"p1", "p2"}
         assert preprocess(cases, alone) == {"p1", "p2"}
         assert contents(store) == contents(alone)
 
+    @pytest.mark.slow
     def test_their_faults_and_warnings_come_back_with_the_case(
         self, cases: list[Case], store: Store, caplog: pytest.LogCaptureFixture
     ):

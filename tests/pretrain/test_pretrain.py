@@ -10,7 +10,6 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.losses import ContrastiveLoss
 from torch.nn.functional import interpolate
 
 from medseg3d.config.load import load_config
@@ -258,8 +257,11 @@ def test_a_loss_that_is_not_finite_stops(config_file: Path, tmp_path: Path) -> N
 
 
 class TestContrast:
+    @pytest.mark.slow
     @pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0])
     def test_it_is_the_formula_and_monais(self, temperature: float) -> None:
+        from monai.losses import ContrastiveLoss  # noqa: PLC0415 # takes seconds
+
         torch.manual_seed(0)
         first, second = torch.randn(5, 7), torch.randn(5, 7)
 

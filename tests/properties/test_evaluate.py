@@ -74,6 +74,7 @@ def test_distance_does_not_depend_on_the_place(pair, definition, shift):
     assert here == elsewhere
 
 
+@pytest.mark.slow
 @quick
 @given(pairs(), definitions, st.permutations([0, 1, 2]), st.booleans())
 def test_distance_does_not_depend_on_the_axes(pair, definition, axes, flip):
@@ -88,6 +89,7 @@ def test_distance_does_not_depend_on_the_axes(pair, definition, axes, flip):
     assert here == pytest.approx(there)
 
 
+@pytest.mark.slow
 @quick
 @given(pairs(), definitions, st.sampled_from([0.25, 2.0, 8.0]))
 def test_distance_scales_with_the_spacing(pair, definition, factor):
@@ -97,6 +99,7 @@ def test_distance_scales_with_the_spacing(pair, definition, factor):
     assert hausdorff_mm(first, second, scaled, definition=definition) == factor * here
 
 
+@pytest.mark.slow
 @quick
 @given(pairs())
 def test_border_definitions_equal_every_distance_counted_out(pair):

@@ -53,6 +53,7 @@ def test_reading_undoes_writing(tmp_path_factory, volume, name):
     np.testing.assert_array_equal(read.affine, volume.affine)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(volume=volumes(), name=text_names)
 def test_reading_undoes_writing_of_nrrd_and_metaimage(tmp_path_factory, volume, name):

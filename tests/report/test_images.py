@@ -38,6 +38,7 @@ def test_where_images_lie_in_a_folder_is_known_from_the_training(
         write_report(tmp_path / "page.html", scores=scores, images=evaluation / "cases")
 
 
+@pytest.mark.slow
 def test_images_are_found_in_a_folder_as_the_training_found_them(
     evaluation: Path, tmp_path: Path
 ) -> None:
@@ -51,6 +52,7 @@ def test_images_are_found_in_a_folder_as_the_training_found_them(
     assert page.read_text().count("<span>t2f</span>") == 2
 
 
+@pytest.mark.slow
 def test_an_image_that_is_missing_in_a_folder_costs_one_picture(
     evaluation: Path, tmp_path: Path
 ) -> None:

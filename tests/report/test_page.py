@@ -165,6 +165,7 @@ def test_the_curves_of_the_training_are_drawn(full: Path) -> None:
     assert all(title in text for title in ("Training loss", "Learning rate", "Validation Dice"))
 
 
+@pytest.mark.slow
 def test_a_lost_label_map_costs_one_picture_and_no_path_reaches_the_page(
     evaluation: Path, tmp_path: Path
 ) -> None:
@@ -180,6 +181,7 @@ def test_a_lost_label_map_costs_one_picture_and_no_path_reaches_the_page(
     assert len(Page(page).all("img")) == 1
 
 
+@pytest.mark.slow
 def test_scores_alone_are_drawn_on_grey_and_names_are_escaped(
     evaluation: Path, tmp_path: Path
 ) -> None:
@@ -199,6 +201,7 @@ def test_a_run_alone_is_enough(evaluation: Path, tmp_path: Path) -> None:
     assert page.all("table") == []
 
 
+@pytest.mark.slow
 def test_a_run_brings_its_own_validation(evaluation: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     (run / "validation").mkdir(parents=True)

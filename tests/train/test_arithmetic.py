@@ -22,6 +22,7 @@ def weights(run: Path, name: str = "model") -> dict[str, torch.Tensor]:
     return load_bundle(run / f"{name}.safetensors").net.state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_learns_and_resumes(
     config_file: Path, tmp_path: Path, precision: str

@@ -16,6 +16,7 @@ from medseg3d.train.signals import Stopped
 QUICK = ["train.epochs=1", "train.steps_per_epoch=4"]
 
 
+@pytest.mark.slow
 def test_every_case_is_held_out_once_and_summed_up(config_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
 

@@ -174,6 +174,7 @@ def test_a_folder_with_a_run_is_not_taken_for_another(config_file: Path, tmp_pat
         train(config_file, tmp_path / "folds", "train.epochs=1")
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_changes_nothing(config_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(config_file, run, *QUICK)
@@ -208,6 +209,7 @@ def test_training_without_references_is_refused(config_file: Path, tmp_path: Pat
         train(config_file, tmp_path / "run", "data.reference=null")
 
 
+@pytest.mark.slow
 def test_a_table_may_say_where_references_are(config_file: Path, tmp_path: Path) -> None:
     config = load_config(config_file)
     write_cases(tmp_path / "cases.csv", find_cases(config.data))
@@ -267,6 +269,7 @@ def test_cuda_is_refused_where_there_is_none(config_file: Path, tmp_path: Path) 
         train(config_file, tmp_path / "run", "train.device=cuda")
 
 
+@pytest.mark.slow
 def test_validation_while_training_measures_what_evaluate_measures_at_the_end(
     config_file: Path, tmp_path: Path
 ) -> None:
@@ -336,6 +339,7 @@ def test_a_checkpoint_with_a_flipped_bit_is_refused(config_file: Path, tmp_path:
         train(config_file, tmp_path / "run", *QUICK, resume=True)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_an_older_version_is_refused(config_file: Path, tmp_path: Path) -> None:
     train(config_file, tmp_path / "run", *QUICK)
     checkpoint = tmp_path / "run" / "checkpoint.safetensors"

@@ -92,6 +92,7 @@ def test_channels_in_another_order_are_found_by_name_in_every_network(
         assert torch.allclose(net(image[:, [2, 0, 1]]), bundle.net(image), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_channel_more_changes_nothing_at_first(
     source: tuple[Bundle, Path], build_bundle: Build
 ) -> None:

@@ -94,6 +94,7 @@ def test_a_gap_is_refused_or_resampled_and_told(tmp_path: Path):
     }
 
 
+@pytest.mark.slow
 def test_equal_names_are_numbered_and_a_failure_stops_no_other(shared_data: Path, tmp_path: Path):
     done = [*convert_series(shared_data / "dicom", tmp_path / "out")]
     assert [one.name for one in done if one.failed] == ["series 201 (CT)"]

@@ -33,6 +33,7 @@ def test_simpleitk_reads_a_plain_series_right(geometry, stored, tmp_path):
     assert_ramp(Volume(array[np.newaxis], LPS_TO_RAS @ affine), geometry, within=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("geometry", AXES)
 @pytest.mark.parametrize("shared", [(), ("PlaneOrientationSequence", "PixelMeasuresSequence")])
 def test_highdicom_reads_an_enhanced_file_right(geometry, shared, tmp_path):

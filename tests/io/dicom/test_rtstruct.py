@@ -370,6 +370,7 @@ def test_numbers_have_at_most_16_characters_however_far_away(tmp_path: Path) -> 
     assert dciodvfy_errors(path) == []
 
 
+@pytest.mark.slow
 def test_the_real_liver_is_drawn_as_its_mask(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "dicom" / "ct_liver_with_seg"
     mask = SimpleITK.ReadImage(str(folder / "seg" / "liver_seg.nrrd"))

@@ -138,6 +138,7 @@ class TestFolders:
         with refused("report.zip"):  # it may hold a slice
             read_series(tmp_path)
 
+    @pytest.mark.slow
     def test_a_zip_of_changed_bytes_is_read_right_or_refused(self, tmp_path):
         write(slices(PLAIN), tmp_path / "a", suffix="")
         path = Path(shutil.make_archive(str(tmp_path / "study"), "zip", tmp_path / "a"))
