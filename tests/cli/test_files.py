@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 from pydicom.fileset import FileSet
 
 from .conftest import Run
