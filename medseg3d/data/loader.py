@@ -28,7 +28,7 @@ class PatchStream(Dataset[Sample]):
         """Read what patch `number` is made of."""
         config = self.config
         rng = np.random.default_rng((config.seed, number))
-        case = self._case_of(number)
+        case = pick_case(self.cases, number, seed=config.seed)
         start_IJK = draw_start(
             rng,
             case,
@@ -38,10 +38,12 @@ class PatchStream(Dataset[Sample]):
         )
         return read_sample(rng, case, start_IJK, size=config.patch_size, config=config.augment)
 
-    def _case_of(self, number: int) -> StoredCase:
-        passed, place = divmod(number, len(self.cases))
-        order = np.random.default_rng((self.config.seed, passed, 1)).permutation(len(self.cases))
-        return self.cases[int(order[place])]
+
+def pick_case(cases: Sequence[StoredCase], number: int, *, seed: int) -> StoredCase:
+    """Give the case of an endless sequence in which each is seen once before any is again."""
+    passed, place = divmod(number, len(cases))
+    order = np.random.default_rng((seed, passed, 1)).permutation(len(cases))
+    return cases[int(order[place])]
 
 
 def build_loader(

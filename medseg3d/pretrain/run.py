@@ -19,13 +19,14 @@ from medseg3d.config.run import RunConfig
 from medseg3d.config.train import TrainConfig
 from medseg3d.data.augment.compose import Sample, augment_batch, read_sample, whole_size
 from medseg3d.data.cases import Case, find_cases, search_cases
+from medseg3d.data.loader import pick_case
 from medseg3d.data.splits import split_cases
 from medseg3d.data.store import StoredCase
 from medseg3d.errors import ConfigError
 from medseg3d.io.events import Event
 from medseg3d.predict.tiles import require_divisible
 from medseg3d.pretrain.objectives import build_objective
-from medseg3d.train.arithmetic import arithmetic
+from medseg3d.train.arithmetic import arithmetic, kept_random_state
 from medseg3d.train.cases import Progress, store_cases
 from medseg3d.train.checkpoint import (
     Checkpoint,
@@ -72,8 +73,7 @@ def pretrain_run(
     with claim_run(config, folder, resume=resume), arithmetic(config.train):
         found = _find_cases(config.data)
         cases = store_cases(config, folder, report, tables={"images": found})
-        gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-        with torch.random.fork_rng(gpus):
+        with kept_random_state():
             pretrainer = Pretrainer(config, cases, folder, watch=watch)
             pretrainer.run(report)
         path = folder / "encoder.safetensors"
@@ -206,10 +206,8 @@ class ViewStream(Dataset[list[Sample]]):
 
     def __getitem__(self, number: int) -> list[Sample]:
         """Read what the views of place `number` are made of."""
-        seed, count = self.config.seed, len(self.cases)
-        rng = np.random.default_rng((seed, number))
-        order = np.random.default_rng((seed, number // count, 1)).permutation(count)
-        case = self.cases[int(order[number % count])]
+        rng = np.random.default_rng((self.config.seed, number))
+        case = pick_case(self.cases, number, seed=self.config.seed)
         size = self.config.patch_size
         starts = draw_starts(rng, case.shape_IJK, whole_size(size), count=self.num_views)
         return [

@@ -35,6 +35,14 @@ def arithmetic(config: TrainConfig) -> Iterator[None]:
             torch.set_float32_matmul_precision(precision)
 
 
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Leave torch's generators to the caller as they were, the GPU's in use with them."""
+    gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(gpus):
+        yield
+
+
 def _advice(error: str) -> str:
     if "CUBLAS_WORKSPACE_CONFIG" in error:
         return (

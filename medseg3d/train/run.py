@@ -21,7 +21,7 @@ from medseg3d.nets.bundle import Bundle, build_recipe_net, load_bundle, save_bun
 from medseg3d.predict.cases import predict_cases
 from medseg3d.predict.output import Output
 from medseg3d.predict.tiles import require_divisible
-from medseg3d.train.arithmetic import arithmetic
+from medseg3d.train.arithmetic import arithmetic, kept_random_state
 from medseg3d.train.cases import Progress, prepare_cases
 from medseg3d.train.folder import BEST, MODEL, claim_run
 from medseg3d.train.ranks import explained, join_ranks
@@ -101,8 +101,7 @@ def train_run(
             return prepare_cases(config, folder, report)
 
         split = ranks.let_first(prepare)
-        gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-        with torch.random.fork_rng(gpus):
+        with kept_random_state():
             trainer = Trainer(config, split, folder, ranks=ranks, watch=watch)
             trainer.run(report, stop)
         return ranks.let_first(lambda: _finish(trainer, split, folder, report))
